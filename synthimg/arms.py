@@ -1,0 +1,156 @@
+"""The arms of the comparison: what each trains on, and the functions that train its classifier.
+
+An arm is one training set and one way to meet class imbalance; arms share steps, batch size, seeds, settings and judged
+images, and differ in nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .classifier import Balance, Labels, Probabilities, finetune, head, randaugment, standard
+from .config import Config
+from .dataset.prepared import Prepared
+from .metrics.features import Extractor, Features, Pixels, cached, chunks, pick_device
+from .seeds import derive
+from .synthetic import pictures, plan
+
+VIEWS = 2
+"""RandAugment views per training image of the augmented arm's head, beside the image itself."""
+Rows = NDArray[np.int64]
+Fit = Callable[[str, int], Probabilities]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What an arm trains on besides the real training split, and how it meets class imbalance."""
+
+    balance: Balance = "none"
+    augment: bool = False
+    synthetic: bool = False
+    reserve: bool = False
+
+
+ARMS = {
+    "real": Arm(),
+    "weighted": Arm(balance="loss"),
+    "oversampled": Arm(balance="draws"),
+    "augmented": Arm(augment=True),
+    "synthetic": Arm(synthetic=True),
+    "oracle": Arm(reserve=True),
+}
+
+
+def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
+    """The arms asked for, in a fixed order, less those without images of their own."""
+    missing = set() if accepted else {"synthetic"}
+    if not (frame["split"] == "reserve").any():
+        missing.add("oracle")
+    return [name for name in ARMS if name in config.evaluate.arms and name not in missing]
+
+
+def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
+    """Train linear heads; the features they need are extracted now, once."""
+    real = {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")}
+    part = {split: rows_of(data.frame, split) for split in real}
+    queries = np.concatenate([real["validation"], real["test"]])
+    scale = standard(real["train"])
+    names, labels = classes_of(data.frame)
+    rare = names.index(config.dataset.rare_class)
+    made = synthetic_features(config, accepted)
+    views = augmented(config, data, part["train"]) if "augmented" in config.evaluate.arms else []
+
+    def fit(arm: str, number: int) -> Probabilities:
+        spec = ARMS[arm]
+        features, targets = [real["train"]], [labels[part["train"]]]
+        if spec.reserve:
+            features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
+        if spec.augment:
+            features, targets = [*features, *views], targets * (1 + len(views))
+        if spec.synthetic:
+            features, targets = [*features, made], [*targets, np.full(len(made), rare, np.int64)]
+        seed, settings = derive(config.seed, "classifier", number), config.evaluate
+        return head(np.concatenate(features), np.concatenate(targets), len(names), queries, settings.steps,
+                    settings.batch_size, seed, spec.balance, scale)  # fmt: skip
+
+    return fit
+
+
+def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
+    """Train the whole backbone of every arm."""
+    device, frame = pick_device(config.device), data.frame
+    names, labels = classes_of(frame)
+    rare = names.index(config.dataset.rare_class)
+    queries = data.pixels[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
+
+    def fit(arm: str, number: int) -> Probabilities:
+        spec = ARMS[arm]
+        rows = rows_of(frame, "train")
+        if spec.reserve:
+            rows = np.concatenate([rows, rows_of(frame, "reserve")])
+        pixels, targets = data.pixels[rows], labels[rows]
+        if spec.synthetic:
+            pixels = np.concatenate([pixels, *pictures(config.folder, accepted, config.resolution)])
+            targets = np.concatenate([targets, np.full(len(accepted), rare, np.int64)])
+        seed, settings = derive(config.seed, "classifier", number), config.evaluate
+        return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
+                        spec.augment, device)  # fmt: skip
+
+    return fit
+
+
+def rows_of(frame: pd.DataFrame, split: str) -> Rows:
+    """Row numbers of one split, ascending."""
+    return np.flatnonzero(frame["split"] == split)
+
+
+def classes_of(frame: pd.DataFrame) -> tuple[list[str], Labels]:
+    """Labels of the training split in alphabetical order, and every record's index among them (-1: none of them)."""
+    names = sorted(set(frame.loc[frame["split"] == "train", "label"]))
+    codes = {name: code for code, name in enumerate(names)}
+    return names, np.array([codes.get(label, -1) for label in frame["label"]], np.int64)
+
+
+def split_features(config: Config, data: Prepared, split: str) -> Features:
+    """Lite0 features of the real images of one split, in the order of `rows_of`."""
+    folder, also = config.folder / "evaluate" / "features", [config.folder / "filter" / "features"]
+    parts = chunks(data.pixels, rows_of(data.frame, split))
+    return cached(parts, folder, device=pick_device(config.device), also=also)
+
+
+def rare_features(config: Config, data: Prepared, extractor: Extractor) -> tuple[Rows, Features]:
+    """Row numbers and features of the real rare images that no test score rests on: training, then reserve."""
+    rows = np.concatenate([rows_of(data.frame, "train"), rows_of(data.frame, "reserve")])
+    rare = (data.frame["label"] == config.dataset.rare_class).to_numpy()[rows]
+    if extractor == "efficientnet-lite0":  # there already, for the classifier
+        every = np.concatenate([split_features(config, data, split) for split in ("train", "reserve")])
+        return rows[rare], every[rare]
+    folder, weights = config.folder / "evaluate" / "features", config.evaluate.inception_weights
+    return rows[rare], cached(chunks(data.pixels, rows[rare]), folder, extractor, pick_device(config.device), weights)
+
+
+def synthetic_features(config: Config, accepted: list[str], extractor: Extractor = "efficientnet-lite0") -> Features:
+    """Features of the accepted images. All planned ones are looked at, in the parts in which the filter kept them."""
+    run, everyone = config.folder, list(plan(config.folder)["id"])
+    folder, also = run / "evaluate" / "features", [run / "filter" / "features"]
+    parts = pictures(run, everyone, config.resolution)
+    features = cached(parts, folder, extractor, pick_device(config.device), config.evaluate.inception_weights, also)
+    return features[np.isin(everyone, accepted)]
+
+
+def augmented(config: Config, data: Prepared, rows: Rows) -> list[Features]:
+    """`VIEWS` feature arrays of the training images under RandAugment, each view seeded by the image's id."""
+    device, cache = pick_device(config.device), config.folder / "evaluate" / "features"
+    ids = data.frame["id"].to_numpy()[rows]
+
+    def view(number: int) -> Iterator[Pixels]:
+        seeds = iter([derive(config.seed, "augment", name, number) for name in ids])
+        for part in chunks(data.pixels, rows):
+            yield np.stack([randaugment(image, next(seeds)) for image in part])
+
+    return [cached(view(number), cache, device=device) for number in range(VIEWS)]

@@ -1,0 +1,176 @@
+"""A run's real training images and its accepted synthetic ones as one image folder, to train any classifier on.
+
+The folder is read as it is by torchvision's `ImageFolder` and by `datasets.load_dataset("imagefolder", data_dir=...)`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shutil
+from collections.abc import Iterable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from . import stage
+from .config import parse
+from .dataset.records import open_source
+from .errors import UserError
+
+NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
+LINEAGE = ("source", "condition", "method", "prompt")
+SETTINGS = ("strength", "seed", "guidance", "steps")
+SPLIT_WORDS = re.compile(
+    r"(?<![a-z])(train(?:ing)?|test(?:ing)?|eval(?:uation)?|val(?:id)?(?:ation)?|dev)(?![a-z])", re.IGNORECASE
+)
+"""Words in a path by which `datasets` sorts files into splits, unless more letters follow."""
+
+
+def augment(run: Path, to: Path) -> Path:
+    """Write `<to>/<label>/<file>`, `<to>/metadata.jsonl` and a data set card; the folder appears whole or not at all.
+
+    Images are copied bit for bit: real ones from the data set the run names, synthetic ones with their provenance.
+
+    Raises:
+        UserError: `to` is not empty or lies in the data set, the run is not filtered, or an original is missing.
+    """
+    run, to = Path(run), Path(to)
+    for missing in (run / name for name in NEEDED if not (run / name).exists()):
+        raise UserError(f"{missing}: no such file; {run} is not a run whose images have been filtered")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise UserError(f"{to}: exists and is not an empty folder; nothing was changed, choose another name")
+    config = parse(yaml.safe_load((run / "config.yaml").read_text()), where=str(run / "config.yaml"))
+    root = open_source(config.dataset.path, config.dataset.table).root
+    if to.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{to}: lies inside the data set {root}; synthetic images must not get in there")
+    records = pd.read_parquet(run / "dataset" / "records.parquet")
+    plan = pd.read_parquet(run / "generate" / "plan.parquet")
+    decisions = pd.read_parquet(run / "filter" / "decisions.parquet")
+    made = plan[plan.id.isin(decisions.id[decisions.accepted])]
+    if made.empty:
+        raise UserError(f"{run}: no synthetic image was accepted, so there is nothing to add to the real ones")
+    names = folder_names(records.label)
+    rows = [*real_rows(records, root, names), *synthetic_rows(made, records, run, names)]
+    part = to.with_name(f".{to.name}.synthimg-part")
+    shutil.rmtree(part, ignore_errors=True)
+    for row in rows:
+        _copy(row.pop("original"), part / row["file_name"])
+    lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
+    (part / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
+    summary = json.loads((run / "dataset" / "summary.json").read_text())
+    text = card(config.name, config.dataset.rare_class, rows, summary.get("licence"), stage.digest(run / NEEDED[-1]))
+    (part / "README.md").write_text(text, encoding="utf-8")
+    if to.exists():
+        to.rmdir()
+    part.rename(to)
+    return to
+
+
+def folder_names(labels: Iterable[str]) -> dict[str, str]:
+    """A folder name for each label that every file system takes; changed ones end in a digest, so that none collide.
+
+    A leading dot, a path separator, or letters that differ in case alone would lose or mix classes, and `datasets`
+    would take a folder called `test` for a split.
+    """
+    distinct = sorted(set(labels))
+    folded = [label.casefold() for label in distinct]
+    found = {}
+    for label in distinct:
+        safe = re.sub(r"[^\w.+-]", "_", SPLIT_WORDS.sub(r"\1class", label)).strip("._")[:80]
+        changed = safe != label or folded.count(label.casefold()) > 1
+        found[label] = f"{safe}-{sha256(label.encode()).hexdigest()[:6]}".lstrip("-") if changed else label
+    return found
+
+
+def real_rows(records: pd.DataFrame, root: Path, names: dict[str, str]) -> list[dict[str, Any]]:
+    """One row per real training image.
+
+    Raises:
+        UserError: naming the original that is not there.
+    """
+    rows = []
+    train = records[records.split == "train"]
+    for record in train.to_dict("records"):
+        original = root / record["path"]
+        if not original.is_file():
+            raise UserError(f"{original}: this training image is missing; has the data set been moved since the run?")
+        file = f"{names[record['label']]}/real-{record['id']}{original.suffix}"
+        row = {"file_name": file, "label": record["label"], "synthetic": False, "group": record["group"]}
+        rows.append({**row, **_attributes(record, train), **_lineage({}), "original": original})
+    return rows
+
+
+def synthetic_rows(made: pd.DataFrame, records: pd.DataFrame, run: Path, names: dict[str, str]) -> list[dict[str, Any]]:
+    """One row per accepted synthetic image; one made from a real image joins its group, so as not to straddle splits.
+
+    Raises:
+        UserError: naming the image that is not there.
+    """
+    group_of = dict(zip(records.id, records.group, strict=True))
+    rows = []
+    for plan in made.to_dict("records"):
+        original = run / "generate" / "images" / f"{plan['id']}.png"
+        if not original.is_file():
+            raise UserError(f"{original}: this accepted image is missing")
+        group = group_of.get(plan["source"]) or group_of.get(plan["condition"]) or f"synthetic-{plan['id']}"
+        file = f"{names[plan['label']]}/synthetic-{plan['id']}.png"
+        row = {"file_name": file, "label": plan["label"], "synthetic": True, "group": group}
+        rows.append({**row, **_attributes(plan, records), **_lineage(plan), "original": original})
+    return rows
+
+
+def card(name: str, rare: str, rows: list[dict[str, Any]], licence: str | None, manifest: str) -> str:
+    """A data set card: what is synthetic, what may be done with it, where it comes from."""
+    synthetic = sum(row["synthetic"] for row in rows)
+    head = yaml.safe_dump(
+        {"license": "other", "license_name": licence or "not stated", "task_categories": ["image-classification"],
+         "tags": ["synthetic", "synthimg"], "pretty_name": f"{name}: real and synthetic training images"},
+        sort_keys=False, allow_unicode=True,
+    )  # fmt: skip
+    rare = " ".join(rare.split())
+    return f"""---
+{head}---
+# {name}: real and synthetic training images
+
+**{synthetic} of the {len(rows)} images are synthetic**, made by a diffusion model (IPTC digital source type
+`trainedAlgorithmicMedia`). All of them carry the label `{rare}`. They are marked three times: `"synthetic": true` in
+`metadata.jsonl`, file names that start with `synthetic-`, and the provenance inside each file.
+
+- Made by synthimg, run `{name}`; SHA-256 of the filter's manifest: `{manifest}`.
+- Licence of the real images: {licence or "not stated"}. What is derived from them may carry the same terms.
+- For training only. The generator has seen the real training images, so neither kind here is fit for testing: test on
+  real images that were held out.
+- Synthetic images made from a real one (`source`, `condition`) share its `group`: keep groups together when splitting.
+
+`metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `attribute.*` (recorded or measured in real images, asked
+for in synthetic ones), `source`, `condition` (ids of real images), `method`, `prompt`, `strength`, `seed`, `guidance`,
+`steps`.
+
+    ImageFolder("<this folder>")                                  # torchvision
+    load_dataset("imagefolder", data_dir="<this folder>")         # datasets
+"""
+
+
+def _attributes(row: dict[str, Any], records: pd.DataFrame) -> dict[str, str]:
+    """The same attribute columns in every row: `datasets` wants one schema."""
+    names = [name for name in records.columns if name.startswith("attribute.")]
+    return {name: row[name] if isinstance(row.get(name), str) else "" for name in names}
+
+
+def _lineage(plan: dict[str, Any]) -> dict[str, Any]:
+    """How an image was made; empty words and nulls for a real one."""
+    settings = {name: plan.get(name) for name in SETTINGS}
+    known = {
+        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in settings.items()
+    }
+    return {**{name: plan.get(name, "") for name in LINEAGE}, **known}
+
+
+def _copy(original: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(original, target)

@@ -1,0 +1,181 @@
+"""The classifiers whose recall is the question: a linear head on frozen features, or the whole backbone fine-tuned.
+
+Every arm gets the same number of optimiser steps, the same seeds and the same settings; nothing is stopped early. Both
+functions return class probabilities and are deterministic on the same machine and thread count.
+
+    probabilities = head(features, labels, classes, queries, steps, batch, seed)
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from .metrics.features import Features, Pixels, lite0, normalise
+from .seeds import derive
+
+Labels = NDArray[np.int64]
+Probabilities = NDArray[np.float64]
+Balance = Literal["none", "loss", "draws"]
+"""How class imbalance is met: not at all, by weights in the loss, or by drawing every class equally often."""
+
+# Chosen once, on validation parts alone, before any test score was looked at (docs/architecture.md names the data).
+HEAD_RATE, HEAD_DECAY = 3e-4, 1e-1
+FINETUNE_RATE, FINETUNE_DECAY = 3e-4, 1e-2
+
+
+def head(
+    features: Features,
+    labels: Labels,
+    classes: int,
+    queries: Features,
+    steps: int,
+    batch: int,
+    seed: int,
+    balance: Balance = "none",
+    scale: tuple[Features, Features] | None = None,
+) -> Probabilities:
+    """Softmax regression on standardised features by AdamW with a cosine learning rate, on the CPU.
+
+    Args:
+        features: [N, D] to train on; queries: [M, D] to judge.
+        labels: [N] in 0..classes-1.
+        scale: mean and standard deviation [D] for standardising; default: those of `features`.
+
+    Returns:
+        [M, classes].
+    """
+    mean, deviation = scale or standard(features)
+    # ReLU features have near-constant columns; without the floor, rounding noise would be blown up.
+    inputs, asked = (torch.from_numpy((part - mean) / np.maximum(deviation, 1e-3)) for part in (features, queries))
+    targets = torch.from_numpy(labels)
+    weight = nn.Parameter(torch.zeros(classes, features.shape[1]))
+    bias = nn.Parameter(torch.zeros(classes))
+    groups = [{"params": [weight], "weight_decay": HEAD_DECAY}, {"params": [bias], "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=HEAD_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    per_class = class_weights(labels, classes) if balance == "loss" else None
+    for rows in order(labels, steps, batch, seed, balanced=balance == "draws"):
+        optimiser.zero_grad()
+        logits = F.linear(inputs[rows], weight, bias)
+        F.cross_entropy(logits, targets[rows], weight=per_class).backward()
+        optimiser.step()
+        schedule.step()
+    with torch.no_grad():
+        return F.linear(asked, weight, bias).double().softmax(dim=1).numpy()
+
+
+def standard(features: Features) -> tuple[Features, Features]:
+    """Mean and standard deviation [D] of features [N, D], as `head` takes them."""
+    return features.mean(axis=0), features.std(axis=0)
+
+
+def order(labels: Labels, steps: int, batch: int, seed: int, balanced: bool = False) -> Labels:
+    """Which training rows enter each step: [steps, batch]. Whole shuffled passes, or class-balanced draws."""
+    draw = np.random.default_rng(seed)
+    if balanced:
+        share = 1 / np.bincount(labels)[labels]
+        return draw.choice(len(labels), (steps, batch), p=share / share.sum()).astype(np.int64)
+    passes = -(-steps * batch // len(labels))
+    rows = np.concatenate([draw.permutation(len(labels)) for _ in range(passes)])
+    return rows[: steps * batch].reshape(steps, batch).astype(np.int64)
+
+
+def class_weights(labels: Labels, classes: int) -> Tensor:
+    """Loss weights [classes] inverse to class frequency, 1 on average over the pictures; 0 for absent classes."""
+    counts = np.bincount(labels, minlength=classes)
+    present = counts > 0
+    weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0)
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def finetune(
+    pixels: Pixels,
+    labels: Labels,
+    classes: int,
+    queries: Pixels,
+    steps: int,
+    batch: int,
+    seed: int,
+    balance: Balance = "none",
+    strong: bool = False,
+    device: str = "cpu",
+) -> Probabilities:
+    """EfficientNet-Lite0, all layers, at the pictures' own size, with flips and shifted crops; AdamW, cosine rate.
+
+    Args:
+        pixels: uint8 [N, R, R, 3] to train on; queries: [M, R, R, 3] to judge.
+        strong: RandAugment (Cubuk et al., 2020) on top.
+
+    Returns:
+        [M, classes].
+    """
+    with _repeatable(device, seed):
+        model = lite0(classes).to(device).train()
+        optimiser = torch.optim.AdamW(model.parameters(), lr=FINETUNE_RATE, weight_decay=FINETUNE_DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+        targets = torch.from_numpy(labels).to(device)
+        per_class = class_weights(labels, classes).to(device) if balance == "loss" else None
+        for step, rows in enumerate(order(labels, steps, batch, seed, balanced=balance == "draws")):
+            images = torch.stack(
+                [jitter(pixels[row], derive(seed, step, slot), strong) for slot, row in enumerate(rows)]
+            )
+            optimiser.zero_grad()
+            loss = F.cross_entropy(model(normalise(images.to(device))), targets[rows], weight=per_class)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        return _judge(model.eval(), queries, batch, device)
+
+
+@contextmanager
+def _repeatable(device: str, seed: int) -> Iterator[None]:
+    """Seeded, deterministic kernels inside the block; the caller's random state and settings are back after it."""
+    before = torch.are_deterministic_algorithms_enabled()
+    # cuBLAS reads this when it first starts; without it deterministic matrix products are refused.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
+        torch.manual_seed(seed)
+        torch.use_deterministic_algorithms(True, warn_only=device == "mps")
+        try:
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before)
+
+
+def _judge(model: nn.Module, queries: Pixels, batch: int, device: str) -> Probabilities:
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(queries), batch):
+            images = torch.from_numpy(np.ascontiguousarray(queries[start : start + batch])).permute(0, 3, 1, 2)
+            found.append(model(normalise(images.to(device))).double().softmax(dim=1).cpu())
+    return torch.cat(found).numpy()
+
+
+def jitter(image: Pixels, seed: int, strong: bool = False) -> Tensor:
+    """One picture uint8 [R, R, 3], flipped by chance, shifted by up to an eighth (mirrored edges): uint8 [3, R, R]."""
+    draw = np.random.default_rng(seed)
+    side, reach = image.shape[0], image.shape[0] // 8
+    view = randaugment(image, seed) if strong else image
+    view = view[:, ::-1] if draw.random() < 0.5 else view
+    top, left = draw.integers(0, 2 * reach + 1, size=2)
+    padded = np.pad(view, ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    return torch.from_numpy(padded[top : top + side, left : left + side].copy()).permute(2, 0, 1)
+
+
+def randaugment(image: Pixels, seed: int) -> Pixels:
+    """One RandAugment view (two operations, magnitude 9, grey edges) of uint8 [R, R, 3], by its own seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transform = v2.Compose([v2.RandomHorizontalFlip(), v2.RandAugment(fill=127)])
+        view = transform(torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1))
+    return view.permute(1, 2, 0).contiguous().numpy()

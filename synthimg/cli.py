@@ -1,0 +1,189 @@
+"""The command line: one verb per stage; parsing and printing only."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+from .errors import UserError
+
+EXAMPLES = {
+    "run": "synthimg run configs/quickstart.yaml seed=1 name=quickstart-1",
+    "prepare": "synthimg prepare configs/quickstart.yaml",
+    "finetune": "accelerate launch -m synthimg finetune configs/sd15-lora.yaml dataset.path=/data/ham10000",
+    "generate": "synthimg generate configs/quickstart.yaml",
+    "filter": "synthimg filter configs/quickstart.yaml",
+    "evaluate": "synthimg evaluate configs/quickstart.yaml",
+    "report": "synthimg report configs/quickstart.yaml",
+    "compare": "synthimg compare outputs/quickstart outputs/quickstart-1",
+    "augment": "synthimg augment outputs/quickstart --to data/solar-cells-augmented",
+    "init": "synthimg init data/my-photographs",
+    "doctor": "synthimg doctor",
+    "pretrain": "synthimg pretrain configs/base-model.yaml",
+}
+HELP = {
+    "run": "every stage that is not done yet, then the closing table",
+    "prepare": "read the data set: consent, splits, pixels, attributes",
+    "finetune": "adapt the base model to the training images",
+    "generate": "plan and draw rare-class images, then filter them",
+    "filter": "accept or reject the drawn images",
+    "evaluate": "image quality and, above all, recall on real images",
+    "report": "one self-contained HTML page",
+    "compare": "recall reports of several runs side by side",
+    "augment": "real training split + accepted synthetic images as an image folder",
+    "init": "look at a data set and write a commented configuration for it",
+    "doctor": "what this machine can run",
+    "pretrain": "train the embedded base model from scratch",
+}
+STAGE_VERBS = ("run", "prepare", "finetune", "generate", "filter", "evaluate", "report")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point; exits 0 when done, 2 for what the user can mend, 130 on Ctrl-C, 1 for a fault of the program."""
+    options = parser().parse_args(arguments)
+    _quiet()
+    try:
+        verb(options)
+    except UserError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        print("\nstopped; the same command continues where it was", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _fail(f"{error.filename or 'the disk'}: no space left; free some and give the same command again: nothing is lost")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            _fail(f"{error.filename}: {error.strerror}")
+        raise
+
+
+def parser() -> argparse.ArgumentParser:
+    """All verbs and their arguments."""
+    top = argparse.ArgumentParser(prog="synthimg", description="Synthetic images for rare classes, judged by recall on real ones.")
+    verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for name, text in HELP.items():
+        sub = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {EXAMPLES[name]}")
+        if name in STAGE_VERBS:
+            sub.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
+            sub.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change keys of the configuration")
+        elif name == "compare":
+            sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, e.g. outputs/quickstart")
+            sub.add_argument("--to", type=Path, metavar="FILE", help="the page to write (default: beside the first run)")
+        elif name == "augment":
+            sub.add_argument("run", type=Path, metavar="RUN", help="a run folder, e.g. outputs/quickstart")
+            sub.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
+        elif name == "init":
+            sub.add_argument("folder", type=Path, metavar="FOLDER", help="an image folder, or a folder or file with a table")
+        elif name == "pretrain":
+            sub.add_argument("config", type=Path, metavar="CONFIG")
+            sub.add_argument("--to", type=Path, metavar="DIR", help="where the model goes (default: <work>/model)")
+    return top
+
+
+def verb(options: argparse.Namespace) -> None:
+    """Carry out the parsed command. Imports lie here, so that --help answers at once."""
+    actions: dict[str, Callable[[argparse.Namespace], None]] = {
+        "compare": _compare, "augment": _augment, "init": _init, "doctor": _doctor, "pretrain": _pretrain,
+    }  # fmt: skip
+    actions.get(options.verb, _stage)(options)
+
+
+def _stage(options: argparse.Namespace) -> None:
+    from .config import load
+
+    config = load(options.config, options.overrides)
+    from . import run as flow
+    from .stage import claim
+
+    claim(config)
+    names = {"run": list(flow.STAGES), "generate": ["generate", "filter"]}.get(options.verb, [options.verb])
+    for number, name in enumerate(names, 1):
+        print(f"[{number}/{len(names)}] {name}", flush=True)
+        flow.STAGES[name](config)
+    if options.verb in ("run", "evaluate", "report"):
+        _closing(config.folder)
+    else:
+        print(f"done: {config.folder}")
+
+
+def _closing(folder: Path) -> None:
+    from .compare import load, table
+    from .report import read_metrics
+    from .run import timings
+    from .verdict import verdict
+
+    print()
+    print(table(load([folder])))
+    spent = timings(folder)
+    minutes = sum(entry["seconds"] for entry in spent.values()) / 60
+    peak = max((entry["peak_memory_mib"] for entry in spent.values()), default=0)
+    parts = ", ".join(f"{name} {entry['seconds']:.0f} s" for name, entry in spent.items())
+    print(f"\n{minutes:.1f} minutes ({parts}); peak memory {peak / 1024:.1f} GiB")
+    found = verdict(read_metrics(folder))
+    print(f"\n{found.headline}")
+    for caveat in found.caveats:
+        print(f"  - {caveat}")
+    page = folder / "report.html"
+    if page.exists():
+        print(f"\nreport: {page}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from .compare import compare, load, table, warnings
+
+    page = compare(options.runs, options.to)
+    runs = load(options.runs)
+    print(table(runs))
+    for warning in warnings(runs):
+        print(f"warning: {warning}")
+    print(f"\ncomparison: {page}")
+
+
+def _augment(options: argparse.Namespace) -> None:
+    from .augment import augment
+
+    print(f"done: {augment(options.run, options.to)}")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from .init import init
+
+    print(f"\nwritten: {init(options.folder)}; fill in the consent, then: synthimg run <it>")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from .doctor import doctor
+
+    print(doctor())
+
+
+def _pretrain(options: argparse.Namespace) -> None:
+    from .pretrain import pretrain
+
+    print(f"done: {pretrain(options.config, options.to)}")
+
+
+def _quiet() -> None:
+    """Leave the terminal to our own progress bars: other libraries' chatter goes unless asked for."""
+    if os.environ.get("SYNTHIMG_DEBUG"):
+        return
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("accelerate", "diffusers", "transformers", "peft", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _fail(text: str) -> None:
+    print(f"synthimg: {text}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,182 @@
+"""Several runs side by side: verdicts, gains on one axis, arms, quality, counts, and what differs between them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from . import charts, stage
+from .charts import Dot
+from .errors import UserError
+from .page import arm_dots, in_order, kind, render
+from .report import quality, read_metrics
+from .verdict import Verdict, control_name, number, signed, verdict
+
+MARK = b'content="synthimg compare"'
+"""What a page of this module holds: only such a file is replaced."""
+LONGEST_NAME = 120
+DECISIVE = {"specificity": "the wanted specificity", "classifier": "the classifier", "steps": "the classifier's steps"}
+"""Keys of metrics.json's `recall` that must be equal for two recalls to be comparable."""
+
+
+class Run(NamedTuple):
+    name: str
+    metrics: dict[str, Any]
+    verdict: Verdict
+    config: dict[str, str]
+    """The configuration, flat: `finetune.steps` -> value as text."""
+    test: frozenset[str]
+    """Ids of the test images."""
+
+
+def compare(runs: list[Path], out: Path | None = None) -> Path:
+    """Write one page on several evaluated runs; by default beside the first one, as `compare-<names>.html`.
+
+    Raises:
+        UserError: naming the run that has no metrics, or a file at `out` that is not a comparison.
+    """
+    loaded = load(runs)
+    target = out or default_path(runs, [run.name for run in loaded])
+    if target.is_dir() or (target.exists() and MARK not in target.read_bytes()[:4096]):
+        raise UserError(f"{target}: is not a comparison made by synthimg; nothing was changed, choose another name")
+    stage.write_bytes(target, render("compare.html.j2", **describe(loaded)))
+    return target
+
+
+def load(runs: list[Path]) -> list[Run]:
+    """Read what is compared of each run.
+
+    Raises:
+        UserError: fewer than two runs, one named twice, or files missing.
+    """
+    paths = [Path(run) for run in runs]
+    if len(paths) < 2:
+        raise UserError(f"compare: expected two or more runs, found {len(paths)}")
+    resolved = [path.resolve() for path in paths]
+    for path in (path for path, full in zip(paths, resolved, strict=True) if resolved.count(full) > 1):
+        raise UserError(f"{path}: named twice")
+    return [_load(path, name) for path, name in zip(paths, _names(resolved), strict=True)]
+
+
+def warnings(runs: list[Run]) -> list[str]:
+    """Why the runs' recalls must not be compared, if so; each against the first run."""
+    first, found = runs[0], []
+    for run in runs[1:]:
+        mine, theirs = run.metrics, first.metrics
+        if mine["rare_class"] != theirs["rare_class"]:
+            found.append(
+                f"{run.name} measures recall of {mine['rare_class']}, {first.name} recall of {theirs['rare_class']}: "
+                "not comparable."
+            )
+        elif run.test != first.test:
+            shared = len(run.test & first.test)
+            found.append(
+                f"{run.name} and {first.name} are tested on different images ({shared} shared of {len(run.test)} "
+                f"and {len(first.test)}): their recalls are not comparable."
+            )
+        for key, words in DECISIVE.items():
+            if mine["recall"][key] != theirs["recall"][key]:
+                values = f"{mine['recall'][key]} and {theirs['recall'][key]}"
+                found.append(f"{run.name} and {first.name} differ in {words}: {values}.")
+        if mine["quality"]["extractor"] != theirs["quality"]["extractor"]:
+            found.append(f"{run.name} and {first.name} score quality with different features: not comparable.")
+    return found
+
+
+def table(runs: list[Run]) -> str:
+    """The comparison as plain text for a terminal, warnings below."""
+    head = ["run", "verdict", "control", "synthetic", "gain", "95 % interval", "accepted"]
+    rows = [head]
+    for run in runs:
+        recall, n = run.metrics["recall"], run.metrics["n"]
+        gain = recall.get("gain") if run.verdict.outcome != "not measured" else None
+        low, high = gain["ci95"] if gain else (0.0, 0.0)
+        rows.append([
+            run.name, run.verdict.label, _recall(run, recall.get("best_control")), _recall(run, "synthetic"),
+            signed(gain["mean"]) if gain else "-", f"{signed(low)} to {signed(high)}" if gain else "-",
+            f"{n['accepted']} of {n['generated']}",
+        ])  # fmt: skip
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    rows.insert(1, ["-" * width for width in widths])
+    lines = [_line(row, widths) for row in rows]
+    return "\n".join(lines + [f"warning: {text}" for text in warnings(runs)])
+
+
+def differences(runs: list[Run]) -> list[dict[str, Any]]:
+    """The configuration keys that are not the same in all runs, with each run's value."""
+    keys = list(dict.fromkeys(key for run in runs for key in run.config))
+    rows = [{"key": key, "values": [run.config.get(key, "–") for run in runs]} for key in keys if key != "name"]
+    return [row for row in rows if len(set(row["values"])) > 1]
+
+
+def describe(runs: list[Run]) -> dict[str, Any]:
+    """Everything the template shows."""
+    arms = in_order({arm for run in runs for arm in run.metrics["recall"]["arms"]})
+    measured = [run for run in runs if run.verdict.outcome != "not measured"]
+    gains = [Dot.of(run.name, run.metrics["recall"]["gain"], "synthetic") for run in measured]
+    return {
+        "runs": runs, "warnings": warnings(runs), "arms": arms, "kind": kind,
+        "gains": charts.dots(gains, "Gain in recall with 95 % interval, by run; dashed: no change", mark=0.0),
+        "axis": _shared_axis(runs), "controls": {run.name: control_name(run.metrics) for run in runs},
+        "quality": {run.name: quality(run.metrics["quality"]) for run in runs},
+        "differences": differences(runs),
+    }  # fmt: skip
+
+
+def default_path(runs: list[Path], names: list[str]) -> Path:
+    """`compare-<names>.html` beside the first run; many names are cut and told apart by a digest."""
+    joined = "-".join(name.replace("/", "-") for name in names)
+    if len(joined) > LONGEST_NAME:
+        joined = f"{joined[:LONGEST_NAME]}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
+    return Path(runs[0]).resolve().parent / f"compare-{joined}.html"
+
+
+def _load(path: Path, name: str) -> Run:
+    metrics = read_metrics(path)
+    predictions, config = path / "evaluate" / "predictions.parquet", path / "config.yaml"
+    for file in (file for file in (predictions, config) if not file.exists()):
+        raise UserError(f"{file}: no such file; {path} is not a run that has been evaluated")
+    frame = pd.read_parquet(predictions, columns=["id", "split"])
+    test = frozenset(frame.loc[frame.split == "test", "id"])
+    return Run(name, metrics, verdict(metrics), _flat(yaml.safe_load(config.read_text())), test)
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """Folder names, with as many of the folders above as it takes to tell the runs apart."""
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(tree, dict):
+        return {prefix: tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)}
+    branches = [_flat(sub, f"{prefix}.{name}".lstrip(".")) for name, sub in tree.items()]
+    return {key: value for branch in branches for key, value in branch.items()}
+
+
+def _shared_axis(runs: list[Run]) -> list[tuple[str, Any]]:
+    """For each run its arms' recall, all on the same axis."""
+    rows = {run.name: arm_dots(run.metrics["recall"], "recall_at_specificity") for run in runs}
+    values = [value for part in rows.values() for row in part for value in (row.low, row.high, *row.points)]
+    bounds = (max(0.0, min(values) - 0.01), min(1.0, max(values) + 0.01)) if values else None
+    return [(name, charts.dots(part, f"{name}: recall by arm", bounds=bounds)) for name, part in rows.items()]
+
+
+def _recall(run: Run, arm: str | None) -> str:
+    found = run.metrics["recall"]["arms"].get(arm)
+    return number(found["recall_at_specificity"]["mean"]) if found else "-"
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    """Two columns of words to the left, numbers to the right."""
+    cells = [text.ljust(width) for text, width in zip(row[:2], widths[:2], strict=True)]
+    cells += [text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True)]
+    return "  ".join(cells).rstrip()

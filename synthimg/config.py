@@ -1,0 +1,267 @@
+"""The typed configuration: one YAML file, every key documented where it is declared.
+
+Unknown keys are refused by name, `key.sub=value` overrides come from the command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import UserError
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+
+
+class Consent(Section):
+    """What the people or owners of the images allowed. Entries in the table win over the data-set-wide one."""
+
+    use: str = "research"
+    """The use this run makes of the images; a record is used only if its scope holds this word or `any`."""
+    licence: str | None = None
+    """Licence or consent form that covers the whole data set, e.g. `CC BY-NC 4.0`. Needs `scope`."""
+    scope: list[str] = []
+    """Uses that the data-set-wide licence allows, e.g. [research]."""
+    expires: str | None = None
+    """Day (YYYY-MM-DD) after which the data-set-wide entry no longer holds."""
+    scope_column: str | None = None
+    """Table column with each record's allowed uses, separated by `;`. Empty means: no consent."""
+    expires_column: str | None = None
+    """Table column with each record's last valid day (YYYY-MM-DD); empty means: no end."""
+
+
+class Split(Section):
+    """Shares of the groups of every class; they must add up to 1."""
+
+    train: Share = 0.6
+    validation: Share = 0.15
+    test: Share = 0.25
+
+
+class Dataset(Section):
+    path: str
+    """Folder with one sub-folder per class, folder with `metadata.jsonl`, a table (CSV, Parquet, JSONL),
+    or `pypi:elpv-dataset`."""
+    table: str | None = None
+    """Table inside the folder `path`, e.g. `metadata.csv`. Default: `metadata.jsonl` or `metadata.csv` if there is one."""
+    image: str = "{file_name}"
+    """How a row names its image, relative to the table's folder, with {column} fields: `images/{image_id}.jpg`."""
+    mask: str | None = None
+    """How a row names its mask (white = the object), e.g. `masks/{image_id}_segmentation.png`."""
+    label_column: str = "label"
+    group_column: str | None = None
+    """What must not straddle splits: patient, lesion, part. Default: every image is its own group."""
+    attribute_columns: list[str] = []
+    """Columns kept as attributes: usable in captions, axes and marginal tests."""
+    classes: list[str] = []
+    """Keep only these labels. Default: all."""
+    rare_class: str
+    """The label whose recall is to rise."""
+    rare_budget: Annotated[int, Field(ge=1)] | None = None
+    """Cut the rare class to this many training images; the rest is held in reserve for the `oracle` arm."""
+    prompts: str
+    """Caption templates and attribute axes: a file, or the name of one in prompts/ (e.g. `solar-cell`)."""
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    """How a photograph becomes square."""
+    duplicates: Annotated[int, Field(ge=0, le=16)] = 2
+    """Images whose 64-bit perceptual hashes differ in at most this many bits share a group; 0 = identical hashes only."""
+    limit: Annotated[int, Field(ge=20)] | None = None
+    """Use at most this many images per class (drawn by seed, whole groups): for trying things out."""
+    split: Split = Split()
+    consent: Consent = Consent()
+
+
+class Finetune(Section):
+    method: Literal["lora", "full"] = "lora"
+    controlnet: Literal["mask", "edges"] | None = None
+    """Also train a ControlNet on this condition map, after the adapter and through the same loop."""
+    steps: Positive = 1000
+    """Optimiser steps of the adapter."""
+    controlnet_steps: Positive = 1000
+    batch_size: Positive = 4
+    """Images per process and forward pass."""
+    accumulate: Positive = 1
+    """Forward passes per optimiser step."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-4
+    warmup: Annotated[int, Field(ge=0)] = 50
+    """Steps of linear warm-up; afterwards the rate falls along a cosine to a tenth."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-2
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    rank: Positive = 16
+    """LoRA rank; alpha equals it."""
+    rare_share: Share = 0.4
+    """Share of the rare class among the training draws; the other classes share the rest by their size.
+    1.0 trains on the rare class alone; less keeps the others as prior (joint training)."""
+    caption_dropout: Share = 0.1
+    """Share of captions emptied, so that guidance has something to lean on."""
+    flip: bool = True
+    """Mirror half of the draws left to right (both latents are cached)."""
+    min_snr_gamma: Annotated[float, Field(gt=0)] | None = None
+    """Min-SNR loss weighting (Hang et al., 2023); 5 is usual for epsilon-prediction bases such as SD 1.5."""
+    noise_offset: Annotated[float, Field(ge=0)] = 0.0
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.99
+    """Decay of the moving average that is saved; 0 saves the raw weights."""
+    gradient_checkpointing: bool = False
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the machine has instructions for it, else fp32 (fp16 on old GPUs)."""
+    checkpoint_every: Positive = 100
+    checkpoint_limit: Positive = 2
+    """How many checkpoints are kept."""
+    validate_every: Positive = 200
+    """Draw the validation images (fixed prompts and seed) every this many steps."""
+    tracker: str = "tensorboard"
+    """tensorboard, or the name of another tracker that accelerate knows (wandb, mlflow, ...), or none."""
+
+
+class Methods(Section):
+    """Relative weights of the ways to make an image."""
+
+    text: Annotated[float, Field(ge=0)] = 1.0
+    """Text to image."""
+    image: Annotated[float, Field(ge=0)] = 0.0
+    """Image to image from real rare training images."""
+    from_common: Annotated[float, Field(ge=0)] = 0.0
+    """Image to image from real training images of the other classes, prompted as the rare class."""
+    controlnet: Annotated[float, Field(ge=0)] = 0.0
+    """ControlNet on the condition maps of rare training images (needs finetune.controlnet)."""
+
+
+class Generate(Section):
+    count: Positive = 200
+    """Images to make (before the filter)."""
+    axes: list[str] = []
+    """Attributes of the prompts file to vary as a balanced grid. Default: all it declares."""
+    methods: Methods = Methods()
+    strength: list[Share] = [0.5, 0.65, 0.8]
+    """Image to image: how much is made new; the plan cycles through these values."""
+    steps: Positive = 20
+    """Solver steps."""
+    guidance: Annotated[float, Field(ge=1)] = 3.0
+    batch_size: Positive = 8
+
+
+class Filter(Section):
+    confidence: Share = 0.5
+    """Least probability of the rare class, by a balanced classifier trained on the training split only."""
+    copy_quantile: Share = 0.01
+    """A picture closer to a training image than this quantile of held-out real images are is a near-copy."""
+
+
+class Evaluate(Section):
+    seeds: Positive = 5
+    classifier: Literal["head", "finetune"] = "head"
+    """head: linear head on frozen ImageNet features; finetune: the whole backbone is trained."""
+    steps: Positive = 400
+    """Optimiser steps of every arm's classifier, the same for all."""
+    batch_size: Positive = 64
+    specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    bootstrap: Positive = 2000
+    arms: list[Literal["real", "weighted", "oversampled", "augmented", "synthetic", "oracle"]] = [
+        "real", "weighted", "oversampled", "augmented", "synthetic", "oracle",
+    ]  # fmt: skip
+    extractor: Literal["auto", "inception", "efficientnet-lite0"] = "auto"
+    """Features of FID and KID. auto: Inception where its weights are at hand, else EfficientNet-Lite0."""
+    inception_weights: str | None = None
+    """Local file with torch-fidelity's Inception weights."""
+
+
+class Config(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run; its results lie in <outputs>/<name>."""
+    outputs: str = "outputs"
+    seed: int = 0
+    """Root seed; every image, split and classifier derives its own from it by name."""
+    base: str = "embedded"
+    """embedded, a diffusers folder, a .safetensors checkpoint, or a hub id."""
+    resolution: Annotated[int, Field(ge=32, multiple_of=8)] = 128
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    dataset: Dataset
+    finetune: Finetune = Finetune()
+    generate: Generate = Generate()
+    filter: Filter = Filter()
+    evaluate: Evaluate = Evaluate()
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.outputs) / self.name
+
+
+def override(tree: dict[str, Any], assignment: str) -> dict[str, Any]:
+    """A copy of `tree` with one `key.sub=value` applied; the value is read as YAML."""
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise UserError(f"override '{assignment}': expected key.sub=value")
+    head, *rest = key.split(".")
+    if not rest:
+        try:
+            return {**tree, head: yaml.safe_load(text)}
+        except yaml.YAMLError as error:
+            raise UserError(f"override '{assignment}': the value is not valid YAML") from error
+    branch = tree.get(head) or {}
+    if not isinstance(branch, dict):
+        raise UserError(f"override '{assignment}': '{head}' holds a value, not a section")
+    return {**tree, head: override(branch, f"{'.'.join(rest)}={text}")}
+
+
+def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+    """Read a YAML configuration, apply overrides, check every key.
+
+    Raises:
+        UserError: naming the file and each key that is unknown, missing or of the wrong kind.
+    """
+    try:
+        tree = yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such configuration file") from error
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected a mapping of keys, found {type(tree).__name__}")
+    for assignment in overrides:
+        tree = override(tree, assignment)
+    return parse(tree, where=str(path))
+
+
+def parse(tree: dict[str, Any], where: str = "config") -> Config:
+    """Check a tree of plain values against the schema."""
+    try:
+        config = Config.model_validate(tree)
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors()]
+        raise UserError(f"{where}: " + "; ".join(problems)) from error
+    shares = config.dataset.split
+    if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
+        raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")
+    if config.generate.methods.controlnet and not config.finetune.controlnet:
+        raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
+    if not any(config.generate.methods.model_dump().values()):
+        raise UserError(f"{where}: generate.methods: at least one weight must be above 0")
+    return config
+
+
+def _describe(problem: Any) -> str:
+    key = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{_suggest(problem['loc'])}"
+    if problem["type"] == "missing":
+        return f"key '{key}' is missing"
+    return f"key '{key}': {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}"
+
+
+def _suggest(location: tuple[Any, ...]) -> str:
+    from difflib import get_close_matches
+
+    section: Any = Config
+    for part in location[:-1]:
+        section = section.model_fields[part].annotation
+    close = get_close_matches(str(location[-1]), list(section.model_fields), n=1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,194 @@
+"""Base models: one loader for the embedded model, a diffusers folder, a single safetensors file and a hub id."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import transformers
+from diffusers import DDPMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers.utils.logging import disable_progress_bar
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+EMBEDDED = Path(__file__).parents[1] / "base_model"
+FAMILIES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
+
+
+class Prompts(NamedTuple):
+    """Encoded prompts.
+
+    Attributes:
+        hidden: [N, tokens, width].
+        pooled: [N, width] for SDXL, else None.
+    """
+
+    hidden: Tensor
+    pooled: Tensor | None
+
+    def rows(self, index: Sequence[int] | Tensor) -> Prompts:
+        return Prompts(self.hidden[index], None if self.pooled is None else self.pooled[index])
+
+
+def load(base: str, device: torch.device) -> Any:
+    """Load a Stable Diffusion 1.x / 2.x / XL pipeline in float32, frozen, without its safety checker.
+
+    Args:
+        base: `embedded`, a diffusers folder, a `.safetensors` checkpoint (a diffusers folder of the same name without
+            the ending beside it serves as its configuration), or a hub id. Only safetensors are read, never pickles.
+
+    Raises:
+        UserError: the model is missing, unreadable or of another family.
+    """
+    disable_progress_bar()
+    transformers.utils.logging.disable_progress_bar()
+    path = EMBEDDED if base == "embedded" else Path(base)
+    try:
+        if path.is_file():
+            pipeline = _single_file(path)
+        elif path.is_dir():
+            if not (path / "model_index.json").exists():
+                raise UserError(f"base '{base}': the folder has no model_index.json; expected diffusers' folder format")
+            pipeline = DiffusionPipeline.from_pretrained(path, use_safetensors=True, local_files_only=True, safety_checker=None)
+        elif base == "embedded" or base.count("/") != 1 or base.startswith((".", "/", "~")):
+            raise UserError(f"base '{base}': no such file or folder (and not a hub id, which reads owner/name)")
+        else:
+            pipeline = DiffusionPipeline.from_pretrained(base, use_safetensors=True, safety_checker=None)
+    except (OSError, ValueError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"base '{base}': cannot be loaded: {reason}") from error
+    if not isinstance(pipeline, FAMILIES):
+        raise UserError(f"base '{base}': is a {type(pipeline).__name__}; expected Stable Diffusion 1.x, 2.x or XL")
+    pipeline.set_progress_bar_config(disable=True)
+    for part in modules(pipeline):
+        part.requires_grad_(False).eval().to(device)
+    return pipeline
+
+
+def _single_file(path: Path) -> Any:
+    with safe_open(path, "pt") as file:
+        xl = any(name.startswith("conditioner.") for name in file.keys())  # noqa: SIM118
+    family = StableDiffusionXLPipeline if xl else StableDiffusionPipeline
+    beside = path.with_suffix("")
+    config = {"config": str(beside), "local_files_only": True} if beside.is_dir() else {}
+    extra = {} if xl else {"safety_checker": None}
+    return family.from_single_file(str(path), **config, **extra)
+
+
+def modules(pipeline: Any) -> list[nn.Module]:
+    """The pipeline's networks."""
+    return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
+
+
+def choose_device(name: str) -> torch.device:
+    """Resolve `auto` to cuda, mps or cpu.
+
+    Raises:
+        UserError: the device asked for is not there.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, found in there.items() if found)
+    if not there[name]:
+        raise UserError(f"device '{name}': not available on this machine; use device=auto")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """Resolve `auto` to bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
+        return "bf16"
+    return "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> Any:
+    """Autocast context of a resolved precision."""
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+
+
+def fingerprint(*parts: nn.Module | bytes | str) -> str:
+    """32 hex digits that change with any weight or byte: the key of caches."""
+    sha = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, nn.Module):
+            for name, tensor in sorted(part.state_dict().items()):
+                sha.update(name.encode())
+                sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+        else:
+            sha.update(part.encode() if isinstance(part, str) else part)
+    return sha.hexdigest()[:32]
+
+
+@torch.no_grad()
+def encode_prompts(pipeline: Any, prompts: Sequence[str], batch_size: int = 32) -> Prompts:
+    """Encode each prompt once, with the pipeline's own text encoder(s)."""
+    hidden, pooled = [], []
+    for start in range(0, len(prompts), batch_size):
+        found = pipeline.encode_prompt(
+            list(prompts[start : start + batch_size]), device=device_of(pipeline), num_images_per_prompt=1,
+            do_classifier_free_guidance=False,
+        )  # fmt: skip
+        hidden.append(found[0])
+        if isinstance(pipeline, StableDiffusionXLPipeline):
+            pooled.append(found[2])
+    return Prompts(torch.cat(hidden), torch.cat(pooled) if pooled else None)
+
+
+@torch.no_grad()
+def encode_images(pipeline: Any, pixels: np.ndarray) -> Tensor:
+    """Latent moments of images, in float32.
+
+    Args:
+        pixels: uint8 [N, H, W, 3].
+
+    Returns:
+        [N, 2 C, h, w] on the CPU: means, then standard deviations, in the VAE's own scale.
+    """
+    x = torch.from_numpy(np.ascontiguousarray(pixels)).to(device_of(pipeline)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    found = pipeline.vae.encode(x).latent_dist
+    return torch.cat([found.mean, found.std], 1).cpu()
+
+
+@torch.no_grad()
+def decode_latents(pipeline: Any, latents: Tensor) -> np.ndarray:
+    """Decode scaled latents in float32 (half precision would band the picture) to uint8 [N, H, W, 3]."""
+    images = pipeline.vae.decode(latents.float() / pipeline.vae.config.scaling_factor).sample
+    return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def device_of(pipeline: Any) -> torch.device:
+    """Where the pipeline's denoiser lies."""
+    return next(pipeline.unet.parameters()).device
+
+
+def training_schedule(pipeline: Any) -> DDPMScheduler:
+    """The forward noising process of the base, whatever solver it samples with."""
+    return DDPMScheduler.from_config(pipeline.scheduler.config)
+
+
+def extra_conditions(pipeline: Any, pooled: Tensor | None, resolution: int, count: int) -> dict[str, Tensor] | None:
+    """SDXL's pooled prompt and size conditions for square, uncropped images; None for the other families."""
+    if pooled is None:
+        return None
+    sizes = torch.tensor([resolution, resolution, 0, 0, resolution, resolution], dtype=pooled.dtype, device=pooled.device)
+    return {"text_embeds": pooled, "time_ids": sizes.expand(count, 6)}
+
+
+def load_weights(paths: Iterable[Path]) -> dict[str, Tensor]:
+    """All tensors of some safetensors files."""
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return tensors

@@ -1,0 +1,88 @@
+"""Drawing images with diffusers' own pipelines: one function, per-image seeds, any base."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import (
+    AutoPipelineForImage2Image,
+    ControlNetModel,
+    StableDiffusionControlNetPipeline,
+    StableDiffusionXLControlNetPipeline,
+    StableDiffusionXLPipeline,
+)
+from PIL import Image
+from torch import Tensor, nn
+
+from .base import Prompts, decode_latents, device_of
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def use_precision(module: nn.Module, precision: str) -> None:
+    """Convert a frozen network; its inputs are cast on the way in, its outputs come back as float32."""
+    dtype = DTYPES[precision]
+    module.to(dtype)
+    module.register_forward_pre_hook(lambda _, args, kwargs: _cast((args, kwargs), dtype), with_kwargs=True)
+    module.register_forward_hook(lambda _, args, output: _cast(output, torch.float32))
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, Tensor):
+        return value.to(dtype) if value.is_floating_point() else value
+    if isinstance(value, (tuple, list)) and type(value) in (tuple, list):
+        return type(value)(_cast(item, dtype) for item in value)
+    if type(value) is dict:
+        return {key: _cast(item, dtype) for key, item in value.items()}
+    return value
+
+
+def sample(
+    pipeline: Any, prompts: Prompts, negative: Prompts, seeds: Sequence[int], steps: int, guidance: float, resolution: int,
+    start: np.ndarray | None = None, strength: float = 1.0,
+    conditions: np.ndarray | None = None, controlnet: ControlNetModel | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Draw one image per seed.
+
+    Args:
+        prompts, negative: encoded, one row per image.
+        start: uint8 [N, H, W, 3] for image to image; `strength` in (0, 1] says how much is made new.
+        conditions, controlnet: uint8 condition maps [N, H, W, 3] and the ControlNet that reads them.
+
+    Returns:
+        uint8 [N, resolution, resolution, 3]. An image depends on its own row alone, up to the rounding of the
+        hardware's batched kernels.
+    """
+    device = device_of(pipeline)
+    arguments: dict[str, Any] = {
+        "prompt_embeds": prompts.hidden.to(device),
+        "negative_prompt_embeds": negative.hidden.to(device),
+        # CPU generators: the same picture whatever the device
+        "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "output_type": "latent",
+    }
+    if prompts.pooled is not None and negative.pooled is not None:
+        arguments["pooled_prompt_embeds"] = prompts.pooled.to(device)
+        arguments["negative_pooled_prompt_embeds"] = negative.pooled.to(device)
+    if start is not None:
+        pipe = AutoPipelineForImage2Image.from_pipe(pipeline)
+        # a strength below one step would leave the loop empty
+        arguments |= {"image": [Image.fromarray(image) for image in start], "strength": max(strength, 1 / steps)}
+    else:
+        pipe = pipeline
+        arguments |= {"height": resolution, "width": resolution}
+    if conditions is not None and controlnet is not None:
+        xl = isinstance(pipeline, StableDiffusionXLPipeline)
+        family = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
+        extra = {} if xl else {"requires_safety_checker": False}
+        pipe = family(**pipeline.components, controlnet=controlnet, **extra)
+        arguments["image"] = [Image.fromarray(image) for image in conditions]
+    pipe.set_progress_bar_config(disable=True)
+    with torch.no_grad():
+        latents = pipe(**arguments).images
+        return decode_latents(pipeline, latents)

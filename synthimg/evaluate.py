@@ -1,0 +1,171 @@
+"""Do synthetic images raise recall on real ones? Trains every arm's classifier and writes the numbers.
+
+Thresholds come from validation images. Test labels enter at the very end, when the finished predictions are counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from .arms import ARMS, Arm, Fit, available, classes_of, finetuned, headed, rare_features, rows_of, synthetic_features
+from .classifier import Probabilities
+from .config import Config
+from .dataset.prepared import Prepared, load
+from .errors import UserError
+from .metrics.comparison import Outcome, arrange, compare
+from .metrics.features import Extractor, choose, write_array
+from .metrics.quality import assess
+from .metrics.recall import threshold_at
+from .seeds import derive
+from .stage import claim, finish, is_done, key, write_json, write_table
+from .synthetic import decisions, plan
+
+
+def evaluate(config: Config) -> Path:
+    """Write metrics.json, predictions.parquet and thresholds.parquet to `<run>/evaluate/`.
+
+    Raises:
+        UserError: the folder is another configuration's, an earlier stage has not finished, a synthetic image cannot be
+            read, or a split lacks images.
+    """
+    started, run = time.monotonic(), claim(config)
+    data, planned, decided = load(run), plan(run), decisions(run)
+    check(data.frame, config.dataset.rare_class)
+    folder, extractor = run / "evaluate", choose(config.evaluate)
+    before = [run / name for name in ("dataset", "generate", "filter")]
+    wanted = key(config, "evaluate", ("seed", "resolution", "dataset", "evaluate"), before)
+    wanted["extractor"] = extractor
+    if is_done(folder, wanted):
+        return folder
+    accepted = list(decided.loc[decided["accepted"], "id"])
+    names = available(config, data.frame, len(accepted))
+    prepare = {"head": headed, "finetune": finetuned}[config.evaluate.classifier]
+    fit = prepare(config, data, accepted)
+    saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+    jobs = [(name, number) for name in names for number in range(config.evaluate.seeds)]
+    found = {job: resumed(fit, saved, *job) for job in tqdm(jobs, desc="classifiers", disable=None)}
+
+    predictions = pd.concat([predicted(config, data.frame, *job, found[job]) for job in jobs], ignore_index=True)
+    thresholds = chosen(predictions, config.dataset.rare_class, config.evaluate.specificity)
+    write_table(folder / "predictions.parquet", predictions)
+    write_table(folder / "thresholds.parquet", thresholds)
+    metrics = {
+        "rare_class": config.dataset.rare_class,
+        "n": sizes(data.frame, decided, config.dataset.rare_class, len(planned)),
+        "quality": quality(config, data, decided, extractor),
+        "recall": recall(config, data.frame, predictions, thresholds, len(accepted)),
+    }
+    write_json(folder / "metrics.json", metrics)
+    return finish(folder, wanted, started)
+
+
+def check(frame: pd.DataFrame, rare: str) -> None:
+    """Refuse splits on which recall at a fixed specificity cannot be measured."""
+    is_rare = frame["label"] == rare
+    for split, wanted, what in (
+        ("train", is_rare, f"images of '{rare}'"),
+        ("train", ~is_rare, "images of other classes"),
+        ("validation", ~is_rare, "images of other classes (they set the threshold)"),
+        ("test", is_rare, f"images of '{rare}'"),
+        ("test", ~is_rare, "images of other classes"),
+    ):
+        if not ((frame["split"] == split) & wanted).any():
+            raise UserError(f"dataset.split: no {what} in {split}; raise dataset.split.{split} or add groups")
+
+
+def resumed(fit: Fit, folder: Path, arm: str, number: int) -> Probabilities:
+    """One classifier's probabilities, from the killed run before where that got so far."""
+    file = folder / f"{arm}-{number}.npy"
+    if not file.exists():
+        write_array(file, fit(arm, number))
+    return np.asarray(np.load(file, allow_pickle=False), np.float64)
+
+
+def predicted(config: Config, frame: pd.DataFrame, arm: str, number: int, probabilities: Probabilities) -> pd.DataFrame:
+    """One classifier's rows of predictions.parquet, validation first."""
+    names, _ = classes_of(frame)
+    judged = frame.iloc[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
+    score = probabilities[:, names.index(config.dataset.rare_class)]
+    best = np.array(names, object)[probabilities.argmax(axis=1)]
+    columns = {name: judged[name].to_numpy() for name in ("id", "label", "split")}
+    return pd.DataFrame({"arm": arm, "seed": number, **columns, "score": score, "predicted": best})
+
+
+def chosen(predictions: pd.DataFrame, rare: str, specificity: float) -> pd.DataFrame:
+    """thresholds.parquet, from the validation images of the other classes alone."""
+    seen = predictions[(predictions["split"] == "validation") & (predictions["label"] != rare)]
+    rows = [
+        {"arm": arm, "seed": number, "threshold": threshold_at(part["score"].to_numpy(np.float64), specificity)}
+        for (arm, number), part in seen.groupby(["arm", "seed"], sort=False)
+    ]
+    return pd.DataFrame(rows)
+
+
+def recall(
+    config: Config, frame: pd.DataFrame, predictions: pd.DataFrame, thresholds: pd.DataFrame, accepted: int
+) -> dict[str, Any]:
+    """The section `recall` of metrics.json."""
+    settings, rare = config.evaluate, config.dataset.rare_class
+    tested = frame[frame["split"] == "test"]
+    shape = (settings.seeds, len(tested))
+    outcomes = {}
+    for arm, part in predictions[predictions["split"] == "test"].groupby("arm", sort=False):
+        outcomes[str(arm)] = Outcome(
+            part["score"].to_numpy(np.float64).reshape(shape),
+            part["predicted"].to_numpy(str).reshape(shape),
+            thresholds.loc[thresholds["arm"] == arm, "threshold"].to_numpy(np.float64),
+        )
+    test = arrange(tested["label"].to_numpy(str), tested["group"].to_numpy(str), rare, settings.bootstrap, config.seed)
+    compared = compare(outcomes, test)
+    for arm, described in compared["arms"].items():
+        described["n_train"] = trained_on(frame, ARMS[arm], rare, accepted)
+    return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
+            "steps": settings.steps, **compared}  # fmt: skip
+
+
+def trained_on(frame: pd.DataFrame, arm: Arm, rare: str, accepted: int) -> dict[str, int]:
+    """How many different images an arm learns from (augmented views are not images of their own)."""
+    used = frame[frame["split"].isin(["train", "reserve"] if arm.reserve else ["train"])]
+    found = int((used["label"] == rare).sum())
+    return {"rare": found, "other": len(used) - found, "synthetic": accepted if arm.synthetic else 0}
+
+
+def quality(config: Config, data: Prepared, decided: pd.DataFrame, extractor: Extractor) -> dict[str, Any]:
+    """The section `quality` of metrics.json: accepted images against real rare training and reserve images."""
+    frame = data.frame
+    rows, real = rare_features(config, data, extractor)
+    accepted = decided[decided["accepted"]]
+    made = synthetic_features(config, list(accepted["id"]), extractor)
+    columns = [column for column in frame if column.startswith("measured.") and column in decided]
+    attributes = {
+        column.removeprefix("measured."): (frame[column].to_numpy(float)[rows], accepted[column].to_numpy(float))
+        for column in columns
+    }
+    groups = frame["group"].to_numpy(str)[rows].tolist()
+    return assess(extractor, real, groups, made, attributes, derive(config.seed, "quality"))
+
+
+def sizes(frame: pd.DataFrame, decided: pd.DataFrame, rare: str, planned: int) -> dict[str, Any]:
+    """The section `n` of metrics.json."""
+    is_rare = (frame["label"] == rare).to_numpy()
+    counts = {}
+    for split in ("train", "reserve", "validation", "test"):
+        inside = (frame["split"] == split).to_numpy()
+        counts[f"{split}_rare"] = int((inside & is_rare).sum())
+        counts[f"{split}_other"] = int((inside & ~is_rare).sum())
+    del counts["reserve_other"]
+    tested = frame[(frame["split"] == "test") & is_rare]
+    rejected = decided.loc[~decided["accepted"], "reason"].value_counts().sort_index()
+    return {
+        **counts, "test_rare_groups": int(tested["group"].nunique()), "planned": planned, "generated": len(decided),
+        "accepted": int(decided["accepted"].sum()),
+        "rejected": {str(reason): int(number) for reason, number in rejected.items()},
+    }  # fmt: skip

@@ -1,0 +1,107 @@
+"""Which synthetic images may train a classifier: those of the rare class that copy nobody and do not repeat each other.
+
+Judge and thresholds come from the training split (the classifier, the originals) and the validation split (how close
+honest images come to the originals). Reserve and test images are not read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from .classifier import head
+from .config import Config
+from .dataset.attributes import measure
+from .dataset.prepared import load
+from .metrics.features import Features, Pixels, cached, chunks, pick_device
+from .metrics.nearest import copy_threshold, duplicates, nearest
+from .seeds import derive
+from .stage import claim, finish, is_done, key, write_table
+from .synthetic import pictures, plan
+
+STEPS, BATCH = 400, 64
+"""Optimiser steps and batch size of the judging classifier."""
+
+
+def filter_images(config: Config) -> Path:
+    """Judge every planned image and write `<run>/filter/decisions.parquet`, in plan order.
+
+    Raises:
+        UserError: the folder is another configuration's, an earlier stage has not finished, or an image cannot be read.
+    """
+    started, run = time.monotonic(), claim(config)
+    data, rows = load(run), plan(run)
+    folder, ids = run / "filter", list(rows["id"])
+    wanted = key(config, "filter", ("seed", "resolution", "dataset", "filter"), [run / "dataset", run / "generate"])
+    if is_done(folder, wanted):
+        return folder
+    device, cache = pick_device(config.device), folder / "features"
+    part = {name: np.flatnonzero(data.frame["split"] == name) for name in ("train", "validation")}
+    training = cached(chunks(data.pixels, part["train"]), cache, device=device)
+    mirrored = cached(flipped(chunks(data.pixels, part["train"])), cache, device=device)
+    held_out = cached(chunks(data.pixels, part["validation"]), cache, device=device)
+    synthetic = cached(pictures(run, ids, config.resolution), cache, device=device)
+
+    labels = data.frame["label"].to_numpy()[part["train"]]
+    confidence = rare_confidence(training, labels, synthetic, config.dataset.rare_class, derive(config.seed, "filter"))
+    originals = np.concatenate([training, mirrored])
+    neighbour, distance = nearest(synthetic, originals)
+    threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
+    reason = reasons(synthetic, confidence, distance, config.filter.confidence, threshold)
+
+    names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
+    table = {
+        "id": ids,
+        "accepted": reason == "",
+        "reason": reason,
+        "confidence": confidence,
+        "nearest": data.frame["id"].to_numpy()[part["train"]][neighbour % len(training)],
+        "distance": distance,
+        **measured(pictures(run, ids, config.resolution), names),
+    }
+    write_table(folder / "decisions.parquet", pd.DataFrame(table))
+    return finish(folder, wanted, started, {"copy_threshold": threshold})
+
+
+def flipped(parts: Iterator[Pixels]) -> Iterator[Pixels]:
+    """Every picture mirrored left to right: fine-tuning may have learnt it either way round."""
+    return (part[:, :, ::-1] for part in parts)
+
+
+def rare_confidence(
+    training: Features, labels: NDArray[np.object_], synthetic: Features, rare: str, seed: int
+) -> NDArray[np.float64]:
+    """Probability [N] of the rare class for synthetic features [N, D], by a head trained on class-balanced draws."""
+    classes, codes = np.unique(labels.astype(str), return_inverse=True)
+    probabilities = head(training, codes, len(classes), synthetic, STEPS, BATCH, seed, balance="draws")
+    return probabilities[:, int(np.flatnonzero(classes == rare)[0])]
+
+
+def reasons(
+    synthetic: Features,
+    confidence: NDArray[np.float64],
+    distance: NDArray[np.float64],
+    least_confidence: float,
+    threshold: float,
+) -> NDArray[np.object_]:
+    """Why each picture is refused: "class", "copy" or "duplicate", the first that applies; "" for accepted ones.
+
+    Args:
+        threshold: cosine distance within which a picture copies a training image, or an earlier accepted picture.
+    """
+    found = np.full(len(synthetic), "", object)
+    found[distance <= threshold] = "copy"
+    found[confidence < least_confidence] = "class"
+    found[duplicates(synthetic, threshold, found == "")] = "duplicate"
+    return found
+
+
+def measured(parts: Iterator[Pixels], names: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Columns `measured.<name>` [N] of `dataset/attributes.py` over all parts."""
+    found = [measure(part, names) for part in parts]
+    return {f"measured.{name}": np.concatenate([part[name] for part in found]) for name in names}

@@ -1,0 +1,216 @@
+"""Stage 2: adapt the base model to the prepared training images; a LoRA or the whole UNet, then perhaps a ControlNet."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from PIL import Image
+from torch import nn
+from tqdm.auto import tqdm
+
+from . import stage
+from .config import Config
+from .dataset import captions
+from .dataset.conditions import condition
+from .dataset.prepared import Prepared, load
+from .diffusion import adapters, base, cache, sample
+from .diffusion.train import Cached, Predict, Step, predict_controlnet, predict_unet, train
+from .errors import UserError
+from .seeds import derive
+
+SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune")
+
+
+def finetune(config: Config) -> Path:
+    """Train the adapter (and ControlNet) of a run; returns its folder.
+
+    Works unchanged under `accelerate launch`; a killed training resumes from its newest checkpoint, bit for bit.
+
+    Raises:
+        UserError: nothing is prepared, the base cannot be loaded, or masks are wanted and there are none.
+    """
+    run = stage.claim(config)
+    folder = run / "finetune"
+    prepared = load(run)
+    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
+    if stage.is_done(folder, key):
+        return folder
+    started = time.monotonic()
+    settings = config.finetune
+    accelerator = _accelerator(config, folder)
+    pipeline = base.load(config.base, accelerator.device)
+    rows = training_rows(prepared, config)
+    cached = _cache(config, prepared, rows, pipeline, accelerator)
+    extra = partial(base.extra_conditions, pipeline, resolution=config.resolution)
+
+    def conditions(pooled: Any, count: int) -> Any:
+        return extra(pooled, count=count)
+
+    seed = derive(config.seed, "finetune")
+    if not (folder / "adapter").exists():
+        torch.manual_seed(derive(seed, "initialise"))
+        adapters.attach(pipeline, settings)
+        steps = partial(_train, config, folder, "adapter", pipeline, cached, accelerator, seed)
+        steps(pipeline.unet, predict_unet(conditions), settings.steps)
+        if accelerator.is_main_process:
+            _appear(folder / "adapter", partial(adapters.save, pipeline, settings))
+    accelerator.wait_for_everyone()
+    if settings.controlnet and not (folder / "controlnet").exists():
+        pipeline = base.load(config.base, accelerator.device)
+        adapters.load(pipeline, folder / "adapter")
+        mapped = cached._replace(conditions=condition_maps(settings.controlnet, prepared, rows, settings.flip))
+        controlnet = adapters.new_controlnet(pipeline)
+        steps = partial(_train, config, folder, "controlnet", pipeline, mapped, accelerator, seed)
+        steps(controlnet, predict_controlnet(pipeline.unet, conditions), settings.controlnet_steps)
+        if accelerator.is_main_process:
+            _appear(folder / "controlnet", controlnet.save_pretrained)
+    accelerator.end_training()
+    if accelerator.is_main_process:
+        stage.finish(folder, key, started, {"images": len(rows), "precision": accelerator.mixed_precision})
+    accelerator.wait_for_everyone()
+    return folder
+
+
+def training_rows(prepared: Prepared, config: Config) -> np.ndarray:
+    """Rows that may train: the training split; the rare class alone where rare_share is 1."""
+    frame = prepared.frame
+    chosen = frame["split"] == "train"
+    if config.finetune.rare_share == 1:
+        chosen &= frame["label"] == config.dataset.rare_class
+    return np.flatnonzero(chosen)
+
+
+def draw_weights(labels: np.ndarray, rare_class: str, rare_share: float) -> np.ndarray:
+    """Chance of each image to be drawn: the rare class gets `rare_share` in all, the others the rest, evenly per image."""
+    rare = labels == rare_class
+    if rare.all():
+        return np.full(len(labels), 1 / len(labels))
+    weight = np.where(rare, rare_share / rare.sum(), (1 - rare_share) / (~rare).sum())
+    return weight / weight.sum()
+
+
+def condition_maps(kind: Any, prepared: Prepared, rows: np.ndarray, flip: bool) -> np.ndarray:
+    """Condition maps of rows and their mirror images, uint8 [N, 1 or 2, H, W, 3].
+
+    Raises:
+        UserError: masks are wanted where the data set has none.
+    """
+    if kind == "mask" and prepared.masks is None:
+        raise UserError("finetune.controlnet: mask needs dataset.mask, the masks of the images")
+    masks = prepared.masks
+    maps = np.stack([condition(kind, prepared.pixels[row], None if masks is None else masks[row]) for row in rows])
+    return np.stack([maps, maps[:, :, ::-1]], 1) if flip else maps[:, None]
+
+
+def _accelerator(config: Config, folder: Path) -> Accelerator:
+    settings = config.finetune
+    device = base.choose_device(config.device)
+    precision = base.choose_precision(settings.precision, device)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        gradient_accumulation_steps=settings.accumulate,
+        log_with=None if settings.tracker == "none" else settings.tracker,
+        project_dir=folder / "logs",
+    )
+
+
+def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
+    frame = prepared.frame.iloc[rows]
+    with accelerator.main_process_first():
+        moments = cache.moments(pipeline, prepared.pixels[rows], config.finetune.flip, Path(config.outputs) / ".cache")
+    texts = ["", *sorted(set(frame["caption"]))]
+    labels = frame["label"].to_numpy()
+    return Cached(
+        moments=moments,
+        prompts=base.encode_prompts(pipeline, texts),
+        prompt_of=torch.tensor([texts.index(text) for text in frame["caption"]]),
+        weight=draw_weights(labels, config.dataset.rare_class, config.finetune.rare_share),
+        conditions=None,
+    )
+
+
+def _train(
+    config: Config, folder: Path, part: str, pipeline: Any, cached: Cached, accelerator: Accelerator, seed: int,
+    model: nn.Module, predict: Predict, steps: int,
+) -> None:  # fmt: skip
+    """Run the loop of one part to its end: loss table, tracker, validation sheets, progress."""
+    settings = config.finetune
+    checkpoints = folder / "checkpoints" / part
+    if accelerator.log_with and not accelerator.trackers:
+        accelerator.init_trackers("synthimg")
+    loop = train(
+        model, predict, base.training_schedule(pipeline), cached, settings, steps, checkpoints,
+        derive(seed, part), accelerator,
+    )  # fmt: skip
+    with tqdm(total=steps, desc=f"fine-tune {part}", unit="step", disable=not accelerator.is_main_process) as bar:
+        for step in _logged(loop, folder / f"loss-{part}.csv"):
+            bar.update(step.number - bar.n)
+            bar.set_postfix(loss=f"{step.loss:.3f}")
+            accelerator.log({f"{part}/loss": step.loss, f"{part}/learning_rate": step.learning_rate}, step.number)
+            due = step.number % settings.validate_every == 0 or step.number == steps
+            if due and part == "adapter" and accelerator.is_main_process:
+                _validate(config, pipeline, step, folder / "validation" / f"step-{step.number:05d}.png")
+
+
+def _logged(loop: Iterator[Step], path: Path) -> Iterator[Step]:
+    """Keep the loss table in step with training: rows behind the checkpoint that a resumed run starts from are dropped."""
+    first = next(loop, None)
+    if first is None:
+        return
+    known = path.read_text().splitlines()[: first.number] if path.exists() else ["step,loss,learning_rate"]
+    stage.write_bytes(path, ("\n".join(known) + "\n").encode())
+    with path.open("a") as file:
+        for step in chain([first], loop):
+            file.write(f"{step.number},{step.loss:.6f},{step.learning_rate:.4e}\n")
+            file.flush()
+            yield step
+
+
+def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: int = 4) -> None:
+    """Draw the first cells of the rare class's attribute grid with the averaged weights, always with the same seeds."""
+    prompts = captions.load(config.dataset.prompts)
+    cells = captions.grid(prompts, config.generate.axes)[: 2 * columns]
+    label = prompts.labels.get(config.dataset.rare_class, config.dataset.rare_class)
+    texts = [captions.caption(prompts.captions[0], label, captions.words(prompts, cell)) for cell in cells]
+    encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
+    trained = [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
+    if step.ema:
+        step.ema.store(trained)
+        step.ema.copy_to(trained)
+    pipeline.unet.eval()
+    count = len(texts)
+    with base.autocast(base.device_of(pipeline), base.choose_precision(config.finetune.precision, base.device_of(pipeline))):
+        images = sample.sample(
+            pipeline, encoded.rows(list(range(count))), encoded.rows([count] * count),
+            [derive(config.seed, "validation", i) for i in range(count)], config.generate.steps, config.generate.guidance,
+            config.resolution,
+        )  # fmt: skip
+    pipeline.unet.train()
+    if step.ema:
+        step.ema.restore(trained)
+    sheet = Image.new("RGB", (columns * config.resolution, -(-count // columns) * config.resolution))
+    for i, image in enumerate(images):
+        sheet.paste(Image.fromarray(image), (i % columns * config.resolution, i // columns * config.resolution))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    stage.write_bytes(path, buffer.getvalue())
+
+
+def _appear(folder: Path, write: Any) -> None:
+    """Let a folder appear whole: written beside its place, then renamed."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    write(part)
+    part.replace(folder)

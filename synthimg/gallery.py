@@ -1,0 +1,115 @@
+"""What the report shows and counts of single images: cells of the attribute grid, reasons, near-copies.
+
+Images are taken in the order of their id, which is a digest: a fair draw, the same every time, not a choice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from . import charts
+from .page import picture
+
+ATTRIBUTE = "attribute."
+MAX_CELLS = 12
+REAL, ACCEPTED, REJECTED, PAIRS = 3, 4, 3, 4
+REASONS = {
+    "class": "not recognised as the rare class",
+    "copy": "too close to a training image",
+    "duplicate": "too close to another synthetic image",
+}
+
+
+def cells(run: Path, rare: str, records: pd.DataFrame, made: pd.DataFrame) -> tuple[list[dict[str, Any]], int]:
+    """Real, accepted and rejected pictures for each cell of the attribute grid, and how many cells there are in all.
+
+    Args:
+        made: plan and decisions joined by id.
+    """
+    pixels = np.load(run / "dataset" / "pixels.npy", mmap_mode="r")
+    axes = attributes(made)
+    train = records[(records.label == rare) & (records.split == "train")].sort_values("id")
+    made = made.sort_values("id")
+    combinations = sorted(made[axes].drop_duplicates().itertuples(index=False, name=None)) if axes else [()]
+    shown = []
+    for values in combinations[:MAX_CELLS]:
+        real = _matching(train, axes, values)
+        here = _matching(made, axes, values)
+        taken, left = here[here.accepted], here[~here.accepted]
+        shown.append({
+            "name": " · ".join(map(str, values)) or rare,
+            "counts": {"real": len(real), "accepted": len(taken), "rejected": len(left)},
+            "real": [_real(pixels, row) for row in real.head(REAL).itertuples()],
+            "accepted": [_made(run, row, "accepted") for row in taken.head(ACCEPTED).itertuples()],
+            "rejected": [_made(run, row, "rejected") for row in _one_of_each(left).head(REJECTED).itertuples()],
+        })  # fmt: skip
+    return shown, len(combinations)
+
+
+def closest(run: Path, records: pd.DataFrame, made: pd.DataFrame) -> list[dict[str, Any]]:
+    """The accepted pictures that lie nearest to a training image, beside that image: the reader can judge copying."""
+    pixels = np.load(run / "dataset" / "pixels.npy", mmap_mode="r")
+    rows = {row.id: row for row in records.itertuples()}
+    near = made[made.accepted & made.nearest.isin(list(rows))].sort_values(["distance", "id"]).head(PAIRS)
+    return [
+        {
+            "made": _made(run, row, "accepted"),
+            "real": _real(pixels, rows[row.nearest]),
+            "distance": float(row.distance),
+            "source": bool(row.source) and row.source == row.nearest,
+        }
+        for row in near.itertuples()
+    ]
+
+
+def acceptance(made: pd.DataFrame) -> list[dict[str, Any]]:
+    """How many pictures were accepted, for each value of each axis, each method and each strength."""
+    groups = [*attributes(made), *[name for name in ("method", "strength") if made[name].nunique() > 1]]
+    return [{"name": name.removeprefix(ATTRIBUTE), "values": _by_value(made, name)} for name in groups]
+
+
+def reasons(counts: dict[str, int]) -> list[dict[str, Any]]:
+    return [{"name": name, "words": REASONS.get(name, name), "count": count} for name, count in counts.items()]
+
+
+def attributes(made: pd.DataFrame) -> list[str]:
+    return [name for name in made.columns if name.startswith(ATTRIBUTE)]
+
+
+def _by_value(made: pd.DataFrame, name: str) -> list[dict[str, Any]]:
+    rows = []
+    for value, group in made.groupby(name, dropna=True):
+        accepted, planned = int(group.accepted.sum()), len(group)
+        title = f"{value}: {accepted} of {planned} accepted"
+        bar: Markup = charts.bar([("synthetic", accepted), ("rest", planned - accepted)], title)
+        rows.append({"value": str(value), "accepted": accepted, "planned": planned, "bar": bar})
+    return rows
+
+
+def _matching(frame: pd.DataFrame, axes: list[str], values: tuple[Any, ...]) -> pd.DataFrame:
+    """The rows of one cell; an axis the frame does not have does not restrict it."""
+    for axis, value in zip(axes, values, strict=True):
+        if axis in frame:
+            frame = frame[frame[axis] == value]
+    return frame
+
+
+def _one_of_each(rejected: pd.DataFrame) -> pd.DataFrame:
+    """First one picture per reason, then the second of each, and so on: rare reasons are seen too."""
+    turn = rejected.groupby("reason").cumcount()
+    return rejected.assign(turn=turn).sort_values(["turn", "reason", "id"])
+
+
+def _real(pixels: np.ndarray, row: Any) -> dict[str, str]:
+    return {"uri": picture(np.asarray(pixels[row.Index])), "alt": f"Real image {row.path}: {row.label}", "note": ""}
+
+
+def _made(run: Path, row: Any, state: str) -> dict[str, str]:
+    why = f" ({REASONS.get(row.reason, row.reason)})" if row.reason else ""
+    alt = f"Synthetic image {row.id}, {state}{why}. Prompt: {row.prompt}"
+    return {"uri": picture(run / "generate" / "images" / f"{row.id}.png"), "alt": alt, "note": row.reason}

@@ -1,0 +1,195 @@
+"""Stage 3: an immutable plan of rare-class images under controlled variation, then the images."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tqdm.auto import tqdm
+
+from . import stage
+from .config import Config
+from .dataset import captions
+from .dataset.conditions import condition
+from .dataset.prepared import Prepared, load
+from .diffusion import adapters, base, sample
+from .errors import UserError
+from .seeds import derive
+
+SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune", "generate")
+SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+
+def generate(config: Config) -> Path:
+    """Plan and draw the images of a run; returns its folder. Killed at any moment, it continues where it was.
+
+    Raises:
+        UserError: the adapter is not trained yet, or the plan names an unknown axis.
+    """
+    run = stage.claim(config)
+    folder = run / "generate"
+    prepared = load(run)
+    if not (run / "finetune" / "manifest.json").exists():
+        raise UserError(f"{run / 'finetune'}: the model is not fine-tuned yet; run `synthimg finetune` first")
+    key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
+    if stage.is_done(folder, key):
+        return folder
+    started = time.monotonic()
+    if not (folder / "plan.parquet").exists():
+        stage.write_table(folder / "plan.parquet", plan(config, prepared, stage.digest(run / "finetune" / "manifest.json")))
+    rows = pd.read_parquet(folder / "plan.parquet")
+    draw(config, prepared, rows, run / "finetune", folder / "images")
+    return stage.finish(folder, key, started, {"images": len(rows)})
+
+
+def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
+    """The table of images to make: methods by weight, each over the balanced attribute grid.
+
+    Args:
+        model: digest of the model that will draw; part of every id.
+
+    Returns:
+        One row per image with the columns of docs/architecture.md.
+    """
+    settings, prompts = config.generate, captions.load(config.dataset.prompts)
+    cells = captions.grid(prompts, settings.axes)
+    rare = config.dataset.rare_class
+    rows = []
+    for method, count in share_out(settings.methods.model_dump(), settings.count).items():
+        for i in range(count):
+            # a stride through the grid: a plan shorter than it still spreads over all axes
+            cell = cells[i % len(cells)]
+            seed = derive(config.seed, "image", method, i)
+            template = prompts.captions[(i // len(cells)) % len(prompts.captions)]
+            record = _source(prepared.frame, rare, method, cell, seed)
+            strengths = settings.strength
+            row = {
+                "label": rare,
+                "method": method,
+                "prompt": captions.caption(template, prompts.labels.get(rare, rare), captions.words(prompts, cell)),
+                "negative": prompts.negative,
+                **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
+                "source": record if method in ("image", "from_common") else "",
+                "condition": record if method == "controlnet" else "",
+                "strength": strengths[i // len(cells) % len(strengths)] if method in ("image", "from_common") else float("nan"),
+                "seed": seed,
+                "guidance": settings.guidance,
+                "steps": settings.steps,
+            }
+            content = json.dumps([model, *map(str, row.values())])
+            rows.append({"id": hashlib.sha256(content.encode()).hexdigest()[:16], **row})
+    return pd.DataFrame(rows)
+
+
+def share_out(weights: dict[str, float], count: int) -> dict[str, int]:
+    """Divide a count by weights with largest remainders; the parts add up to it."""
+    total = sum(weights.values())
+    exact = {name: count * weight / total for name, weight in weights.items() if weight > 0}
+    parts = {name: int(value) for name, value in exact.items()}
+    by_remainder = sorted(exact, key=lambda name: parts[name] - exact[name])
+    for name in by_remainder[: count - sum(parts.values())]:
+        parts[name] += 1
+    return parts
+
+
+def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], seed: int) -> str:
+    """Draw the real training image to start from, among those that agree best with the cell's attributes."""
+    if method == "text":
+        return ""
+    wanted = frame["label"] != rare if method == "from_common" else frame["label"] == rare
+    if method == "controlnet" and "mask" in frame and frame["mask"].any():
+        wanted &= frame["mask"]
+    pool = frame[wanted & (frame["split"] == "train")]
+    if pool.empty:
+        raise UserError(f"generate.methods.{method}: no training image to start from")
+    columns = [f"attribute.{name}" for name in cell]
+    agreement = sum((pool[column] == cell[column.removeprefix("attribute.")]).astype(int) for column in columns)
+    best = pool[agreement == agreement.max()] if len(columns) else pool
+    return str(best["id"].iloc[seed % len(best)])
+
+
+def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, folder: Path) -> None:
+    """Draw the images of a plan that are not there yet, as `<folder>/<id>.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    batches = list(_batches(rows, config.generate.batch_size))
+    missing = [batch for batch in batches if any(not (folder / f"{name}.png").exists() for name in batch["id"])]
+    if not missing:
+        return
+    device = base.choose_device(config.device)
+    pipeline = base.load(config.base, device)
+    adapters.load(pipeline, model / "adapter")
+    texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
+    encoded = base.encode_prompts(pipeline, texts)
+    index = {text: i for i, text in enumerate(texts)}
+    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
+    precision = base.choose_precision(config.finetune.precision, device)
+    controlnet = adapters.load_controlnet(model / "controlnet", device) if (rows["method"] == "controlnet").any() else None
+    for network in (pipeline.unet, controlnet):
+        if network is not None:
+            sample.use_precision(network, precision)
+    with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
+        for batch in missing:
+            # a batch is always drawn whole: the rounding of batched kernels depends on its size
+            sources = [row_of[name] for name in batch["source"] if name]
+            maps = [row_of[name] for name in batch["condition"] if name]
+            images = sample.sample(
+                pipeline,
+                encoded.rows([index[text] for text in batch["prompt"]]),
+                encoded.rows([index[text] for text in batch["negative"]]),
+                batch["seed"].tolist(), int(batch["steps"].iloc[0]), float(batch["guidance"].iloc[0]), config.resolution,
+                start=prepared.pixels[sources] if sources else None,
+                strength=float(batch["strength"].iloc[0]) if sources else 1.0,
+                conditions=_maps(config, prepared, maps) if maps else None,
+                controlnet=controlnet if maps else None,
+            )  # fmt: skip
+            for (_, row), image in zip(batch.iterrows(), images, strict=True):
+                path = folder / f"{row['id']}.png"
+                if not path.exists():
+                    stage.write_bytes(path, encode_png(image, row.to_dict()))
+            bar.update(len(batch))
+
+
+def _batches(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
+    """Batches of one method and strength, in plan order."""
+    for _, part in rows.groupby(["method", "strength"], sort=False, dropna=False):
+        for start in range(0, len(part), size):
+            yield part.iloc[start : start + size]
+
+
+def _maps(config: Config, prepared: Prepared, rows: list[int]) -> np.ndarray:
+    kind: Any = config.finetune.controlnet
+    masks = prepared.masks
+    return np.stack([condition(kind, prepared.pixels[row], None if masks is None else masks[row]) for row in rows])
+
+
+def encode_png(image: np.ndarray, row: dict[str, Any]) -> bytes:
+    """A PNG with its plan row (text chunk `synthimg`, JSON) and the IPTC mark of synthetic media (XMP).
+
+    Args:
+        image: uint8 [H, W, 3].
+    """
+    plain = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in row.items()}
+    info = PngInfo()
+    info.add_itxt("synthimg", json.dumps(plain, ensure_ascii=False, default=str))
+    info.add_text("Software", "synthimg")
+    info.add_itxt("XML:com.adobe.xmp", XMP)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG", pnginfo=info)
+    return buffer.getvalue()
+
+
+XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
+ Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""

@@ -1,0 +1,128 @@
+"""From every arm's test predictions to the section `recall` of metrics.json: means, intervals, the gain, its test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..seeds import derive
+from .recall import Array, auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample
+
+NOT_CONTROLS = ("synthetic", "oracle")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One arm on the N test pictures, over S seeds."""
+
+    scores: Array
+    """[S, N] probability of the rare class."""
+    predicted: NDArray[np.str_]
+    """[S, N] most probable label."""
+    thresholds: Array
+    """[S], chosen on validation."""
+
+
+@dataclass(frozen=True)
+class Test:
+    """The test pictures, and the resamples of them that all arms share."""
+
+    labels: NDArray[np.str_]
+    rare: str
+    rare_rows: NDArray[np.int64]
+    other_rows: NDArray[np.int64]
+    rare_counts: Array
+    """[B, rare pictures]: how often each enters each resample."""
+    other_counts: Array
+
+
+def arrange(labels: NDArray[np.str_], groups: NDArray[np.str_], rare: str, draws: int, seed: int) -> Test:
+    """Draw the resamples: by group, separately in every class."""
+    rare_rows, other_rows = np.flatnonzero(labels == rare), np.flatnonzero(labels != rare)
+    other_counts = np.zeros((draws, len(other_rows)))
+    for label in np.unique(labels[other_rows]):
+        members = labels[other_rows] == label
+        other_counts[:, members] = resample(groups[other_rows][members], draws, derive(seed, "bootstrap", label))
+    rare_counts = resample(groups[rare_rows], draws, derive(seed, "bootstrap", rare))
+    return Test(labels, rare, rare_rows, other_rows, rare_counts, other_counts)
+
+
+def compare(arms: Mapping[str, Outcome], test: Test) -> dict[str, Any]:
+    """`arms`, `best_control`, `gain`, `oracle_gap_closed` and `common` of metrics.json.
+
+    The best control is the arm without synthetic or reserve images that does best on the test set itself: choosing it
+    there can only make the gain smaller.
+    """
+    described = {name: describe(outcome, test) for name, outcome in arms.items()}
+    scored = {name: arm["recall_at_specificity"]["mean"] for name, arm in described.items()}
+    controls = [name for name in arms if name not in NOT_CONTROLS]
+    best = max(controls, key=lambda name: scored[name]) if controls else None
+    found: dict[str, Any] = {
+        "arms": described, "best_control": best, "gain": None, "oracle_gap_closed": None,
+        "common": {"specificity_change": None},
+    }  # fmt: skip
+    if best is None or "synthetic" not in arms:
+        return found
+    found["gain"] = gain(arms["synthetic"], arms[best], test)
+    if "oracle" in arms:
+        found["oracle_gap_closed"] = gap_closed(found["gain"]["mean"], scored[best], scored["oracle"])
+    found["common"] = {"specificity_change": specificity_change(arms["synthetic"], arms[best], test)}
+    return found
+
+
+def describe(outcome: Outcome, test: Test) -> dict[str, Any]:
+    """One arm's scores, each a mean over the seeds with its interval, and the recall of every other class."""
+    default = outcome.predicted == test.rare
+    found, above = default[:, test.rare_rows], _above(outcome)[:, test.rare_rows]
+    return {
+        "recall": _share(found, test.rare_counts),
+        "recall_at_specificity": _share(above, test.rare_counts),
+        "specificity": _share(~default[:, test.other_rows], test.other_counts),
+        "specificity_at_threshold": _share(~_above(outcome)[:, test.other_rows], test.other_counts),
+        "auc": _auc(outcome, test),
+        "per_seed": {
+            "recall": found.mean(axis=1).tolist(),
+            "recall_at_specificity": above.mean(axis=1).tolist(),
+        },
+        "other_recall": {
+            str(label): float((outcome.predicted[:, test.labels == label] == label).mean())
+            for label in np.unique(test.labels[test.other_rows])
+        },
+    }
+
+
+def gain(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
+    """Recall at the threshold, synthetic minus control: {"mean", "ci95", "p"}, paired by picture."""
+    ours, theirs = _above(synthetic)[:, test.rare_rows], _above(control)[:, test.rare_rows]
+    return {**_change(ours, theirs, test.rare_counts), "p": mcnemar(majority(ours), majority(theirs))}
+
+
+def specificity_change(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
+    """Specificity at the threshold, synthetic minus control: {"mean", "ci95"}."""
+    return _change(~_above(synthetic)[:, test.other_rows], ~_above(control)[:, test.other_rows], test.other_counts)
+
+
+def _above(outcome: Outcome) -> NDArray[np.bool_]:
+    return outcome.scores > outcome.thresholds[:, None]
+
+
+def _share(hits: NDArray[np.bool_], counts: Array) -> dict[str, Any]:
+    average = hits.mean(axis=0)
+    mean = float(average.mean())
+    return {"mean": mean, "ci95": interval(mean, rates(average, counts))}
+
+
+def _change(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], counts: Array) -> dict[str, Any]:
+    difference = ours.mean(axis=0) - theirs.mean(axis=0)
+    mean = float(difference.mean())
+    return {"mean": mean, "ci95": interval(mean, rates(difference, counts))}
+
+
+def _auc(outcome: Outcome, test: Test) -> dict[str, Any]:
+    rare, other = outcome.scores[:, test.rare_rows], outcome.scores[:, test.other_rows]
+    mean = float(np.mean([auc(*pair) for pair in zip(rare, other, strict=True)]))
+    return {"mean": mean, "ci95": interval(mean, aucs(rare, other, test.rare_counts, test.other_counts))}

@@ -1,0 +1,258 @@
+"""The recipe of the embedded base model: captioned images -> tokenizer, autoencoder, text encoder and UNet.
+
+    synthimg pretrain configs/base-model.yaml
+
+Each part is skipped where its result is there already; a killed training resumes from its newest checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import yaml
+from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.training_utils import EMAModel
+from PIL import Image
+from pydantic import Field, ValidationError
+from safetensors.torch import load_file, save_file
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from . import scenes, stage
+from .config import Positive, Section
+from .diffusion import autoencoder, base, checkpoints
+from .diffusion.train import add_noise, denoising_loss, learning_rate_factor
+from .errors import UserError
+from .metrics.features import lite0
+from .seeds import derive
+
+SCENES_PER_SEED = 50
+CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+
+
+class Pretrain(Section):
+    """Settings of the recipe."""
+
+    corpus: str
+    """Folder with `metadata.jsonl` (file_name, text) of captioned images under permissive licences."""
+    work: str = "outputs/base-model"
+    """Folder for data, checkpoints and logs."""
+    seed: int = 0
+    device: str = "auto"
+    resolution: Positive = 128
+    scenes: Positive = 14000
+    """Procedural images beside the corpus; half of them panels."""
+    vae_channels: list[int] = [32, 48, 96, 128]
+    latent_channels: Positive = 8
+    vae_steps: Positive = 4000
+    vae_batch: Positive = 16
+    vae_learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    vocabulary: Positive = 1500
+    """Most tokens that the learner may make."""
+    tokens: Positive = 48
+    text_width: Positive = 128
+    text_layers: Positive = 2
+    unet_channels: list[int] = [96, 160, 192]
+    unet_steps: Positive = 5000
+    unet_batch: Positive = 16
+    unet_learning_rate: Annotated[float, Field(gt=0)] = 6e-4
+    caption_dropout: float = 0.1
+    ema: float = 0.999
+
+
+def pretrain(path: Path, to: Path | None = None) -> Path:
+    """Run the recipe of a YAML file; returns the folder of the finished model, diffusers' format in float16.
+
+    Args:
+        to: where the model goes; default `<work>/model`.
+    """
+    settings = _load(path)
+    work = Path(settings.work)
+    device = base.choose_device(settings.device)
+    pixels, texts = images(settings, work)
+    tokenizer = _tokenizer(texts, settings, work / "tokenizer")
+    vae = _vae(pixels, settings, work, device)
+    moments = _moments(vae, pixels, work / "latents.npy")
+    ids = tokenizer(texts, padding="max_length", max_length=settings.tokens, truncation=True, return_tensors="pt")["input_ids"]
+    empty = tokenizer([""], padding="max_length", max_length=settings.tokens, return_tensors="pt")["input_ids"]
+    unet, text_encoder = _denoiser(moments, ids, empty, len(tokenizer), settings, work / "unet", device)
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=_scheduler(),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    folder = to or work / "model"
+    pipeline.to(dtype=torch.float16).save_pretrained(folder, max_shard_size="14MB")
+    return folder
+
+
+def _load(path: Path) -> Pretrain:
+    try:
+        return Pretrain.model_validate(yaml.safe_load(path.read_text()))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such configuration file") from error
+    except ValidationError as error:
+        keys = "; ".join(f"key '{'.'.join(map(str, e['loc']))}': {e['msg']}" for e in error.errors())
+        raise UserError(f"{path}: {keys}") from error
+
+
+def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
+    """The training images, uint8 [N, R, R, 3], and their captions: first the corpus, then the scenes."""
+    pixel_file, text_file = work / "pixels.npy", work / "captions.json"
+    if not text_file.exists():
+        corpus = Path(settings.corpus)
+        listing = corpus / "metadata.jsonl"
+        if not listing.exists():
+            raise UserError(f"corpus: {listing} is missing; expected lines with file_name and text")
+        entries = [json.loads(line) for line in listing.read_text().splitlines()]
+        work.mkdir(parents=True, exist_ok=True)
+        side = settings.resolution
+        shape = (len(entries) + settings.scenes, side, side, 3)
+        pixels = np.lib.format.open_memmap(pixel_file, "w+", np.uint8, shape)
+        for i, entry in enumerate(tqdm(entries, desc="corpus", unit="image")):
+            pixels[i] = np.asarray(Image.open(corpus / entry["file_name"]).convert("RGB").resize((side, side)))
+        texts = [entry["text"] for entry in entries]
+        for k in tqdm(range(0, settings.scenes, SCENES_PER_SEED), desc="scenes", unit="batch"):
+            kinds = ("panel",) if k // SCENES_PER_SEED % 2 == 0 else ("skin", "surface")
+            count = min(SCENES_PER_SEED, settings.scenes - k)
+            scene = scenes.sample(count, torch.Generator().manual_seed(k), kinds)
+            drawn = scenes.render(scene, side)[0].permute(0, 2, 3, 1)
+            pixels[len(texts) : len(texts) + count] = (drawn * 255).round().byte().numpy()
+            texts += scenes.captions(scene)
+        pixels.flush()
+        stage.write_json(text_file, texts)
+    return np.load(pixel_file, mmap_mode="r"), json.loads(text_file.read_text())
+
+
+def _tokenizer(texts: list[str], settings: Pretrain, folder: Path) -> CLIPTokenizer:
+    """A byte-level BPE in CLIP's format, merges learnt from the captions: it reads any text, unknown words as bytes."""
+    if not (folder / "vocab.json").exists():
+        learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+        learner.normalizer = normalizers.Lowercase()
+        words = pre_tokenizers.Split(Regex(CLIP_WORDS), "removed", invert=True)
+        learner.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+        trainer = trainers.BpeTrainer(vocab_size=settings.vocabulary, min_frequency=20, end_of_word_suffix="</w>", show_progress=False)
+        learner.train_from_iterator(texts, trainer)
+        merges = json.loads(learner.to_str())["model"]["merges"]
+        letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+        tokens = [*letters, *(f"{letter}</w>" for letter in letters), *("".join(pair) for pair in merges)]
+        tokens += ["<|startoftext|>", "<|endoftext|>"]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges) + "\n")
+        (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}, ensure_ascii=False))
+    return CLIPTokenizer(
+        vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=settings.tokens
+    )
+
+
+def _vae(pixels: np.ndarray, settings: Pretrain, work: Path, device: torch.device) -> AutoencoderKL:
+    done = work / "vae" / "vae"
+    if done.exists():
+        return AutoencoderKL.from_pretrained(done).to(device).eval()
+    torch.manual_seed(derive(settings.seed, "vae"))
+    vae = autoencoder.build(tuple(settings.vae_channels), settings.latent_channels, settings.resolution)
+    perceptual = autoencoder.Perceptual(lite0()).to(device)
+    autoencoder.train(
+        vae, pixels, perceptual, work / "vae", settings.vae_steps, settings.vae_batch, settings.vae_learning_rate,
+        settings.seed, device,
+    )  # fmt: skip
+    autoencoder.standardise(vae, _encode(vae, pixels[:: max(1, len(pixels) // 2000)]))
+    vae.save_pretrained(done)
+    return vae
+
+
+@torch.no_grad()
+def _encode(vae: AutoencoderKL, pixels: np.ndarray, batch_size: int = 32) -> Tensor:
+    """Latent means and standard deviations [N, 2 C, h, w]."""
+    found = []
+    device = next(vae.parameters()).device
+    for start in tqdm(range(0, len(pixels), batch_size), desc="latents", unit="batch"):
+        batch = torch.from_numpy(pixels[start : start + batch_size].copy()).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            moments = vae.encode(batch.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist
+        found.append(torch.cat([moments.mean, moments.std], 1).float().cpu())
+    return torch.cat(found)
+
+
+def _moments(vae: AutoencoderKL, pixels: np.ndarray, path: Path) -> Tensor:
+    if not path.exists():
+        stage.write_array(path, _encode(vae, pixels).half().numpy())
+    return torch.from_numpy(np.load(path))
+
+
+def _scheduler() -> DPMSolverMultistepScheduler:
+    """v-prediction with zero terminal SNR and trailing steps (Lin et al., 2023), sampled by DPM-Solver++ (Lu et al., 2022)."""
+    return DPMSolverMultistepScheduler(
+        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+    )  # fmt: skip
+
+
+def _denoiser(
+    moments: Tensor, ids: Tensor, empty: Tensor, vocabulary: int, settings: Pretrain, folder: Path, device: torch.device
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Train UNet and text encoder together; both come back with their averaged weights."""
+    torch.manual_seed(derive(settings.seed, "unet"))
+    width = settings.text_width
+    text_encoder = CLIPTextModel(CLIPTextConfig(
+        vocab_size=vocabulary, hidden_size=width, intermediate_size=2 * width, projection_dim=width,
+        num_hidden_layers=settings.text_layers, num_attention_heads=width // 32,
+        max_position_embeddings=settings.tokens, bos_token_id=vocabulary - 2,
+        eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1,
+    ))  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=settings.resolution // 8, in_channels=settings.latent_channels, out_channels=settings.latent_channels,
+        block_out_channels=tuple(settings.unet_channels), layers_per_block=1, norm_num_groups=16, attention_head_dim=4,
+        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=width,
+    )  # fmt: skip
+    both = nn.ModuleDict({"unet": unet, "text": text_encoder}).to(device)
+    finished = folder / "finished.safetensors"
+    if finished.exists():
+        both.load_state_dict(load_file(finished))
+        return unet, text_encoder
+    schedule = base.training_schedule(type("", (), {"scheduler": _scheduler()}))
+    weights = dict(both.named_parameters())
+    optimizer = torch.optim.AdamW(weights.values(), lr=settings.unet_learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
+    ema = EMAModel(weights.values(), decay=settings.ema)
+    start = checkpoints.restore(folder, weights, optimizer, ema)
+    both.train()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "loss.csv").open("a") as log:
+        recent: list[float] = []
+        for step in tqdm(range(start, settings.unet_steps), initial=start, total=settings.unet_steps, desc="unet"):
+            seed = derive(settings.seed, "unet", step)
+            random = np.random.default_rng(seed)
+            rows = random.integers(len(moments), size=settings.unet_batch)
+            dropped = torch.from_numpy(random.random(settings.unet_batch) < settings.caption_dropout)
+            tokens = torch.where(dropped[:, None], empty, ids[rows]).to(device)
+            mean, std = moments[rows].float().chunk(2, 1)
+            latents = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
+            noisy, levels, target = add_noise(latents.to(device), schedule, 0.0, derive(seed, "noise"))
+            for group in optimizer.param_groups:
+                group["lr"] = settings.unet_learning_rate * learning_rate_factor(step + 1, settings.unet_steps, 200)
+            with torch.autocast(device.type, torch.bfloat16):
+                prediction = unet(noisy, levels, text_encoder(tokens)[0], return_dict=False)[0]
+            loss = denoising_loss(prediction, target, levels, schedule, None)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(weights.values(), 1.0)
+            optimizer.step()
+            ema.step(weights.values())
+            recent.append(float(loss))
+            if (step + 1) % 100 == 0:
+                log.write(f"{step + 1},{np.mean(recent):.5f}\n")
+                log.flush()
+                recent.clear()
+            if (step + 1) % 500 == 0 or step + 1 == settings.unet_steps:
+                checkpoints.save(folder, step + 1, weights, optimizer, ema, limit=2)
+    ema.copy_to(weights.values())
+    both.eval().requires_grad_(False)
+    state: dict[str, Any] = {name: tensor.contiguous() for name, tensor in both.state_dict().items()}
+    save_file(state, finished)
+    return unet, text_encoder

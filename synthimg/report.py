@@ -1,0 +1,219 @@
+"""Stage `report`: one self-contained HTML page that answers whether synthetic images helped, and shows all it rests on.
+
+The page is a function of the run folder alone: no clock, no paths of this machine. A run killed and continued gives the
+same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from markupsafe import Markup
+
+from . import charts, gallery, stage
+from .config import Config
+from .errors import UserError
+from .page import ARMS, arm_dots, in_order, kind, picture, render
+from .verdict import verdict
+
+STAGES = ("dataset", "finetune", "generate", "filter", "evaluate")
+EXTRACTORS = {
+    "inception": ("FID", "KID", "Inception-v3 features, comparable with published scores of the same image counts"),
+    "efficientnet-lite0": (
+        "Fréchet distance (EfficientNet-Lite0 features)",
+        "Kernel distance (EfficientNet-Lite0 features)",
+        "EfficientNet-Lite0 features; these are not Inception FID and KID and not comparable with published scores",
+    ),
+}
+MEASURES = {
+    "recall_at_specificity": "Recall at the threshold for specificity {specificity:g}",
+    "recall": "Recall at the default threshold",
+    "specificity_at_threshold": "Specificity on test at that threshold (dashed: wanted)",
+    "specificity": "Specificity at the default threshold",
+}
+CONTACT_SHEET = 1280
+MAX_EXCLUDED = 200
+
+
+def report(config: Config) -> Path:
+    """Write `<run>/report.html`, and `<run>/report/manifest.json` when it is complete.
+
+    Raises:
+        UserError: naming the stage that has not finished.
+    """
+    started = time.monotonic()
+    run, folder, page = config.folder, config.folder / "report", config.folder / "report.html"
+    folders = [run / name for name in STAGES]
+    for missing in (path for path in folders if not (path / "manifest.json").exists()):
+        raise UserError(f"{missing}: this stage has not finished; the report needs all of {', '.join(STAGES)}")
+    sections = [name for name in config.model_dump() if name != "outputs"]
+    wanted = stage.key(config, "report", sections, folders)
+    if stage.is_done(folder, wanted) and page.exists():
+        return folder
+    stage.write_bytes(page, render("report.html.j2", **describe(run)))
+    return stage.finish(folder, wanted, started, extra={"page": {"report.html": stage.digest(page)}})
+
+
+def describe(run: Path) -> dict[str, Any]:
+    """Everything the template shows, from the files of a finished run."""
+    metrics = read_metrics(run)
+    summary = json.loads((run / "dataset" / "summary.json").read_text())
+    records = pd.read_parquet(run / "dataset" / "records.parquet")
+    decisions = pd.read_parquet(run / "filter" / "decisions.parquet")
+    made = pd.read_parquet(run / "generate" / "plan.parquet").merge(decisions, on="id", how="inner", validate="1:1")
+    text = (run / "config.yaml").read_text()
+    shown, total = gallery.cells(run, metrics["rare_class"], records, made)
+    return {
+        "name": yaml.safe_load(text)["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
+        "recall": metrics["recall"], "arms": arms(metrics), "arm_charts": arm_charts(metrics["recall"]),
+        "others": other_classes(metrics["recall"]),
+        "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
+        "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
+        "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
+        "marginals": marginals(metrics, records, made),
+        "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
+        "summary": summary, "splits": ("train", "reserve", "validation", "test"),
+        "excluded": excluded(run / "dataset" / "excluded.csv"),
+        "consent": yaml.safe_load(text)["dataset"]["consent"], "settings": text, "provenance": provenance(run),
+    }  # fmt: skip
+
+
+def read_metrics(run: Path) -> dict[str, Any]:
+    """A run's metrics.json.
+
+    Raises:
+        UserError: naming the file that is missing.
+    """
+    path = run / "evaluate" / "metrics.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; {run} is not a run that has been evaluated") from error
+    return found
+
+
+def arms(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the arms table."""
+    recall = metrics["recall"]
+    best = recall.get("best_control")
+    return [
+        {"name": arm, "words": ARMS.get(arm, ""), "best": arm == best, "kind": kind(arm, best), **recall["arms"][arm]}
+        for arm in in_order(recall["arms"])
+    ]
+
+
+def arm_charts(recall: dict[str, Any]) -> list[tuple[str, Markup]]:
+    """Four charts of the same arms; recall shares one axis and specificity another, so that they compare by eye."""
+    found = []
+    for measure, title in MEASURES.items():
+        pair = [name for name in MEASURES if name.startswith("recall") == measure.startswith("recall")]
+        rows = {name: arm_dots(recall, name) for name in pair}
+        values = [value for part in rows.values() for row in part for value in (row.low, row.high, *row.points)]
+        target = recall["specificity"] if measure == "specificity_at_threshold" else None
+        values += [recall["specificity"]] if "specificity" in pair else []
+        bounds = (max(0.0, min(values) - 0.01), min(1.0, max(values) + 0.01)) if values else None
+        title = title.format(specificity=recall["specificity"])
+        found.append((title, charts.dots(rows[measure], title, bounds=bounds, mark=target)))
+    return found
+
+
+def other_classes(recall: dict[str, Any]) -> list[dict[str, Any]]:
+    """Recall of every other class in every arm, and what synthetic images changed against the best control."""
+    names = in_order(recall["arms"])
+    labels = sorted({label for arm in names for label in recall["arms"][arm].get("other_recall", {})})
+    rows = []
+    for label in labels:
+        values = {arm: recall["arms"][arm].get("other_recall", {}).get(label) for arm in names}
+        after, before = values.get("synthetic"), values.get(recall.get("best_control") or "")
+        rows.append({"label": label, "values": values, "change": _difference(after, before)})
+    return rows
+
+
+def funnel(n: dict[str, Any]) -> Markup:
+    """What became of the images made, as one bar."""
+    rejected = [f"{count} rejected: {name}" for name, count in n["rejected"].items()]
+    title = ", ".join([f"{n['accepted']} accepted", *rejected])
+    parts = [("synthetic", n["accepted"]), *[(f"reason {name}", count) for name, count in n["rejected"].items()]]
+    return charts.bar(parts, title)
+
+
+def quality(found: dict[str, Any]) -> dict[str, Any]:
+    """The quality scores as table rows, each under the name its extractor entitles it to."""
+    extractor = found["extractor"]
+    frechet, kernel, words = EXTRACTORS.get(
+        extractor, (f"Fréchet distance ({extractor})", f"Kernel distance ({extractor})", f"{extractor} features")
+    )
+    floor = found.get("floor") or {}
+    names = {"fid": frechet, "kid": kernel}
+    return {
+        "rows": [(name, _spread(found.get(key)), _spread(floor.get(key))) for key, name in names.items()],
+        "words": words,
+        "n": found.get("n") or {},
+        "floor_n": floor.get("n"),
+        "warning": found.get("warning"),
+    }
+
+
+def marginals(metrics: dict[str, Any], records: pd.DataFrame, made: pd.DataFrame) -> list[dict[str, Any]]:
+    """Real against accepted synthetic images, by each measured attribute."""
+    real = records[(records.label == metrics["rare_class"]) & records.split.isin(["train", "reserve"])]
+    rows = []
+    for name, found in (metrics["quality"].get("marginals") or {}).items():
+        column, chart = f"measured.{name}", Markup()
+        if column in records and column in made:
+            title = f"{name}: {len(real)} real images, {int(made.accepted.sum())} accepted synthetic images"
+            chart = charts.histogram(real[column].tolist(), made[made.accepted][column].tolist(), title)
+        ks, floor = found.get("ks"), (found.get("floor") or {}).get("ks")
+        within = None if ks is None or floor is None else ks <= floor
+        rows.append({"name": name, "chart": chart, "within": within, "floor": {}, **found})
+    return rows
+
+
+def loss_charts(folder: Path) -> list[tuple[str, Markup]]:
+    """One curve per trained part (adapter, controlnet), from its loss table."""
+    found = []
+    for path in sorted(folder.glob("loss-*.csv")):
+        part, rows = path.stem.removeprefix("loss-"), pd.read_csv(path)
+        found.append((part, charts.curve(rows.step.tolist(), rows.loss.tolist(), f"Training loss of the {part} by step")))
+    return found
+
+
+def contact_sheet(folder: Path) -> dict[str, str] | None:
+    """The last validation sheet, if one was drawn."""
+    sheets = sorted(folder.glob("step-*.png"))
+    if not sheets:
+        return None
+    step = sheets[-1].stem.removeprefix("step-").lstrip("0") or "0"
+    return {"uri": picture(sheets[-1], CONTACT_SHEET), "step": step}
+
+
+def excluded(path: Path) -> dict[str, Any]:
+    """The images left out, the first of them by name."""
+    rows = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return {"rows": rows.head(MAX_EXCLUDED).to_dict("records"), "total": len(rows)}
+
+
+def provenance(run: Path) -> dict[str, Any]:
+    """Each stage's manifest by digest, and the versions of the libraries it ran with."""
+    manifests = {name: json.loads((run / name / "manifest.json").read_text()) for name in STAGES}
+    digests = {name: stage.digest(run / name / "manifest.json") for name in STAGES}
+    versions: dict[str, list[str]] = {}
+    for manifest in manifests.values():
+        for package, version in manifest.get("versions", {}).items():
+            versions.setdefault(package, [])
+            versions[package] += [] if version in versions[package] else [version]
+    return {"digests": digests, "versions": {package: ", ".join(found) for package, found in versions.items()}}
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _spread(value: Any) -> dict[str, Any]:
+    """A score with or without a standard deviation, in one shape."""
+    return {"std": None, **value} if isinstance(value, dict) else {"mean": value, "std": None}

@@ -1,0 +1,42 @@
+"""The whole flow, stage after stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from .config import Config
+from .evaluate import evaluate
+from .filter import filter_images
+from .finetune import finetune
+from .generate import generate
+from .prepare import prepare
+from .report import report
+
+STAGES: dict[str, Callable[[Config], Path]] = {
+    "prepare": prepare,
+    "finetune": finetune,
+    "generate": generate,
+    "filter": filter_images,
+    "evaluate": evaluate,
+    "report": report,
+}
+
+
+def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> Path:
+    """Run every stage that is not done yet; returns the report.
+
+    Args:
+        announce: told each stage's name before it starts.
+    """
+    for number, (name, stage) in enumerate(STAGES.items(), 1):
+        announce(f"[{number}/{len(STAGES)}] {name}")
+        stage(config)
+    return config.folder / "report.html"
+
+
+def timings(folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds and peak memory (MiB) of each finished stage of a run."""
+    folders = {name: folder / ("dataset" if name == "prepare" else name) / "timing.json" for name in STAGES}
+    return {name: json.loads(path.read_text()) for name, path in folders.items() if path.exists()}

@@ -1,0 +1,154 @@
+"""What every stage shares: a folder that is done once its manifest is there, and files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .config import Config
+from .errors import UserError
+
+PACKAGES = ("synthimg", "torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow")
+VOLATILE = ("manifest.json", "timing.json", "logs", "checkpoints")
+"""Names left out of a manifest's output digests: itself, what differs from run to run, and what only serves resuming."""
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write atomically: a reader, or a kill at any moment, sees the old file or the new one, never a part.
+
+    The temporary name is the same for every try, so a killed write leaves nothing behind that the next does not take over.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given, NaN refused."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_table(path: Path, frame: Any) -> None:
+    """Write a pandas frame as Parquet (or CSV by its ending), atomically and with the same bytes for the same content."""
+    import io
+
+    buffer = io.BytesIO()
+    if path.suffix == ".csv":
+        frame.to_csv(buffer, index=False)
+    else:
+        frame.to_parquet(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_array(path: Path, array: Any) -> None:
+    """Write a NumPy array as .npy, atomically."""
+    import io
+
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def claim(config: Config) -> Path:
+    """Make the run's folder and record the configuration, or check that it is the one recorded there.
+
+    Raises:
+        UserError: the folder belongs to another configuration (nothing is touched), or cannot be written.
+    """
+    folder = config.folder
+    recorded = folder / "config.yaml"
+    mine = config.model_dump(mode="json", exclude={"outputs"})
+    if recorded.exists():
+        theirs = yaml.safe_load(recorded.read_text())
+        changed = sorted(_flat(mine).items() ^ _flat(theirs).items())
+        if changed:
+            keys = ", ".join(sorted({key for key, _ in changed}))
+            raise UserError(
+                f"{folder}: holds a run with another configuration (differs in {keys}); "
+                f"nothing was changed. Choose another name, e.g. name={config.name}-2"
+            )
+        return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
+    try:
+        write_bytes(recorded, yaml.safe_dump(mine, sort_keys=False, allow_unicode=True).encode())
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
+    return folder
+
+
+def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+    if not isinstance(tree, dict):
+        return {prefix: json.dumps(tree)}
+    return {key: value for name, sub in tree.items() for key, value in _flat(sub, f"{prefix}.{name}".lstrip(".")).items()}
+
+
+def key(config: Config, name: str, sections: Iterable[str], after: Iterable[Path] = ()) -> dict[str, Any]:
+    """What a stage's result depends on: its part of the configuration and the manifests of the stages before it."""
+    tree = config.model_dump(mode="json")
+    return {
+        "stage": name,
+        "config": {section: tree[section] for section in sections},
+        "inputs": {folder.name: digest(folder / "manifest.json") for folder in after},
+    }
+
+
+def is_done(folder: Path, wanted: dict[str, Any]) -> bool:
+    """Whether the folder holds the finished result of this very key."""
+    manifest = folder / "manifest.json"
+    if not manifest.exists():
+        return False
+    found = json.loads(manifest.read_text())
+    return all(found.get(part) == value for part, value in wanted.items())
+
+
+def finish(folder: Path, wanted: dict[str, Any], started: float, extra: dict[str, Any] | None = None) -> Path:
+    """Write timing.json, then manifest.json: the completion marker, and the last file a stage writes.
+
+    Args:
+        started: `time.monotonic()` at the stage's start.
+        extra: further facts of this stage, deterministic ones only.
+    """
+    peak_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if platform.system() == "Darwin" else 1)
+    seconds = round(time.monotonic() - started, 1)
+    write_json(folder / "timing.json", {"seconds": seconds, "peak_memory_mib": peak_kib // 1024})
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    kept = [path for path in files if not set(path.relative_to(folder).parts) & set(VOLATILE)]
+    kept = [path for path in kept if not path.name.startswith(".")]
+    outputs = {path.relative_to(folder).as_posix(): digest(path) for path in kept}
+    facts = {**wanted, **(extra or {}), "versions": versions(), "outputs": outputs}
+    write_json(folder / "manifest.json", facts)
+    return folder
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results depend on."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found

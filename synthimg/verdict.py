@@ -1,0 +1,220 @@
+"""From metrics.json to plain sentences: did synthetic images raise recall, against what, at what price, how surely.
+
+A pure function of the numbers, used by the report, the comparison and the command line. A result that is no success is
+worded as plainly as one that is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Metrics = dict[str, Any]
+Outcome = Literal["raised", "unclear", "not raised", "lowered", "not measured"]
+
+FEW_TEST_IMAGES = 100
+"""With fewer rare test images one image moves recall by more than a point."""
+FEW_SEEDS = 5
+FEW_ACCEPTED = 50
+FEW_VALIDATION_IMAGES = 100
+SPECIFICITY_SLACK = 0.02
+"""How far the specificity on test may lie from the one set on validation before it is said."""
+
+CONTROLS = {
+    "real": "real images alone",
+    "weighted": "a class-weighted loss",
+    "oversampled": "oversampling",
+    "augmented": "stronger augmentation",
+}
+LABELS: dict[Outcome, str] = {
+    "raised": "Recall raised",
+    "unclear": "No change shown",
+    "not raised": "Recall not raised",
+    "lowered": "Recall lowered",
+    "not measured": "Not measured",
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    outcome: Outcome
+    headline: str
+    """The answer, in one sentence."""
+    price: str
+    """What became of the other classes; empty where nothing was measured."""
+    context: list[str]
+    """Facts beside the answer: the default threshold, the oracle."""
+    caveats: list[str]
+    """Reasons to trust the answer less."""
+
+    @property
+    def label(self) -> str:
+        return LABELS[self.outcome]
+
+    def sentences(self) -> list[str]:
+        """All of it, in reading order."""
+        return [text for text in [self.headline, self.price, *self.context, *self.caveats] if text]
+
+
+def verdict(metrics: Metrics) -> Verdict:
+    """Judge a run by its metrics.json."""
+    outcome = judge(metrics)
+    if outcome == "not measured":
+        return Verdict(outcome, _not_measured(metrics), "", [], list(_few(metrics)))
+    context = [text for text in (_default_threshold(metrics), _oracle(metrics)) if text]
+    caveats = [*_strength(metrics, outcome), *_thresholds(metrics), *_few(metrics)]
+    return Verdict(outcome, _headline(metrics, outcome), _price(metrics), context, caveats)
+
+
+def judge(metrics: Metrics) -> Outcome:
+    """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0."""
+    recall = metrics["recall"]
+    if not metrics["n"]["accepted"] or not recall.get("gain") or "synthetic" not in recall["arms"]:
+        return "not measured"
+    low, high = recall["gain"]["ci95"]
+    if low > 0:
+        return "raised"
+    if high < 0:
+        return "lowered"
+    return "unclear" if recall["gain"]["mean"] > 0 else "not raised"
+
+
+def control_name(metrics: Metrics) -> str:
+    """The best control in words."""
+    arm = metrics["recall"].get("best_control") or "real"
+    return CONTROLS.get(arm, arm)
+
+
+def number(value: float) -> str:
+    """A share with two decimals and a real minus sign."""
+    return f"{value:.2f}".replace("-", "−")
+
+
+def signed(value: float) -> str:
+    """A difference with its sign; small ones get more decimals, so that none that counts reads as 0.00."""
+    digits = next((d for d in (2, 3, 4) if round(abs(value), d)), 2)
+    return "0.00" if not round(abs(value), digits) else f"{value:+.{digits}f}".replace("-", "−")
+
+
+def interval(spread: dict[str, Any]) -> str:
+    low, high = spread["ci95"]
+    return f"95 % interval {signed(low)} to {signed(high)}"
+
+
+def _mean(metrics: Metrics, arm: str, measure: str) -> float:
+    return float(metrics["recall"]["arms"][arm][measure]["mean"])
+
+
+def _headline(metrics: Metrics, outcome: Outcome) -> str:
+    recall, rare = metrics["recall"], metrics["rare_class"]
+    gain = recall["gain"]
+    before = number(_mean(metrics, recall["best_control"], "recall_at_specificity"))
+    after = number(_mean(metrics, "synthetic", "recall_at_specificity"))
+    against = f"the best control, {control_name(metrics)}"
+    compared = f"compared with {against}"
+    at = f"at specificity {recall['specificity']:g}"
+    change = f"{signed(gain['mean'])}, {interval(gain)}"
+    if outcome == "raised":
+        return f"Synthetic images raised recall of {rare} from {before} to {after} (gain {change}) {at}; {compared}."
+    if outcome == "lowered":
+        return f"Synthetic images lowered recall of {rare} from {before} to {after} (change {change}) {at}; {compared}."
+    if outcome == "not raised":
+        return (
+            f"Synthetic images did not raise recall of {rare}: {before} with {against}, {after} with them "
+            f"(change {change}) {at}."
+        )
+    return (
+        f"Synthetic images cannot be shown to help: recall of {rare} was {before} with {against}, {after} with them; "
+        f"this change ({change}) {at} cannot be told apart from no change."
+    )
+
+
+def _not_measured(metrics: Metrics) -> str:
+    n = metrics["n"]
+    if not n["accepted"]:
+        return (
+            f"No synthetic image of {metrics['rare_class']} was accepted out of {n['generated']} made, "
+            "so there is nothing to gain from them."
+        )
+    return "Whether synthetic images help was not measured: the evaluation lacks a synthetic arm or a control."
+
+
+def _price(metrics: Metrics) -> str:
+    change = (metrics["recall"].get("common") or {}).get("specificity_change")
+    if not change:
+        return ""
+    low, high = change["ci95"]
+    if high < 0:
+        return f"The price: more false alarms; specificity changed by {signed(change['mean'])} ({interval(change)})."
+    if low > 0:
+        return f"False alarms became fewer: specificity changed by {signed(change['mean'])} ({interval(change)})."
+    return f"No change in false alarms is visible (specificity {signed(change['mean'])}, {interval(change)})."
+
+
+def _default_threshold(metrics: Metrics) -> str:
+    control = metrics["recall"]["best_control"]
+    recall = [number(_mean(metrics, arm, "recall")) for arm in (control, "synthetic")]
+    specificity = [number(_mean(metrics, arm, "specificity")) for arm in (control, "synthetic")]
+    return (
+        f"At the default threshold recall goes from {recall[0]} to {recall[1]} "
+        f"and specificity from {specificity[0]} to {specificity[1]}."
+    )
+
+
+def _oracle(metrics: Metrics) -> str:
+    """What more real images would have brought: the yardstick of any gain."""
+    recall = metrics["recall"]
+    if "oracle" not in recall["arms"] or recall.get("oracle_gap_closed") is None:
+        return ""
+    oracle = number(_mean(metrics, "oracle", "recall_at_specificity"))
+    more = metrics["n"]["reserve_rare"]
+    text = f"{count(more, 'more real image')} of {metrics['rare_class']} instead reach {oracle} (oracle)"
+    if judge(metrics) == "raised":
+        text += f"; synthetic images close {100 * recall['oracle_gap_closed']:.0f} % of that gap"
+    return f"{text}."
+
+
+def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
+    """Where the other evidence disagrees with a claimed change, or says what could have been won at most."""
+    recall = metrics["recall"]
+    p, arms = recall["gain"].get("p"), recall["arms"]
+    if outcome in ("raised", "lowered") and p is not None and p >= 0.05:
+        yield f"The exact McNemar test on the rare test images does not confirm the change (p = {p:.2f})."
+    if "oracle" in arms and recall.get("oracle_gap_closed") is None:
+        oracle = number(_mean(metrics, "oracle", "recall_at_specificity"))
+        yield (
+            f"Even more real images bring nothing here (oracle {oracle}): recall is not held back by too few images "
+            "of the rare class, so there is little for synthetic ones to win."
+        )
+
+
+def _thresholds(metrics: Metrics) -> Iterator[str]:
+    recall = metrics["recall"]
+    reached = {arm: _mean(metrics, arm, "specificity_at_threshold") for arm in (recall["best_control"], "synthetic")}
+    if max(abs(value - recall["specificity"]) for value in reached.values()) > SPECIFICITY_SLACK:
+        found = ", ".join(f"{number(value)} {arm}" for arm, value in reached.items())
+        yield (
+            f"The thresholds were set for specificity {recall['specificity']:g} on the validation images; "
+            f"on the test images they give {found}."
+        )
+    if 0 < metrics["n"]["validation_other"] < FEW_VALIDATION_IMAGES:
+        others = count(metrics["n"]["validation_other"], "validation image")
+        yield f"The thresholds rest on only {others} of other classes."
+
+
+def _few(metrics: Metrics) -> Iterator[str]:
+    n, seeds = metrics["n"], metrics["recall"]["seeds"]
+    if n["test_rare"] < FEW_TEST_IMAGES:
+        one = f"; one image moves recall by {1 / n['test_rare']:.3f}" if n["test_rare"] else ""
+        groups = count(n["test_rare_groups"], "group")
+        yield f"Few test images: {n['test_rare']} of {metrics['rare_class']} in {groups}{one}."
+    if seeds < FEW_SEEDS:
+        yield f"Few repeats: each arm was trained with {count(seeds, 'seed')}; {FEW_SEEDS} or more are usual."
+    if 0 < n["accepted"] < FEW_ACCEPTED:
+        yield f"Few synthetic images: {n['accepted']} were accepted of {n['generated']} made."
+
+
+def count(value: int, noun: str) -> str:
+    """`3 groups`, `1 group`."""
+    return f"{value} {noun}" if value == 1 else f"{value} {noun}s"

@@ -1,0 +1,97 @@
+"""The classifiers: right, deterministic, blind to what they must not see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+
+from synthimg import classifier
+from synthimg.metrics.recall import auc
+
+
+def clouds(count: int, seed: int, width: int = 40, rare: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Two overlapping Gaussian clouds; `rare` pictures of class 1, else half."""
+    rng = np.random.default_rng(seed)
+    labels = (np.arange(count) < (count // 2 if rare is None else rare)).astype(np.int64)
+    features = rng.standard_normal((count, width)) + 0.35 * labels[:, None]
+    return features.astype(np.float32), labels
+
+
+def test_head_is_as_good_as_scikit_learn() -> None:
+    (features, labels), (queries, truth) = clouds(300, 0), clouds(2000, 1)
+    mine = classifier.head(features, labels, 2, queries, 400, 64, seed=0)
+    theirs = LogisticRegression(C=0.01).fit(features, labels).predict_proba(queries)
+    assert mine.shape == (2000, 2)
+    np.testing.assert_allclose(mine.sum(axis=1), 1)
+    assert auc(mine[truth == 1, 1], mine[truth == 0, 1]) > auc(theirs[truth == 1, 1], theirs[truth == 0, 1]) - 0.01
+
+
+def test_head_is_deterministic_and_leaves_the_global_random_state_alone() -> None:
+    features, labels = clouds(60, 0)
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = classifier.head(features, labels, 2, features, 20, 16, seed=1)
+    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, features, 20, 16, seed=1))
+    assert not np.array_equal(first, classifier.head(features, labels, 2, features, 20, 16, seed=2))
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_head_judges_each_query_by_itself() -> None:
+    (features, labels), (queries, _) = clouds(60, 0), clouds(30, 1)
+    together = classifier.head(features, labels, 2, queries, 20, 16, seed=1)
+    apart = classifier.head(features, labels, 2, queries[:5], 20, 16, seed=1)
+    np.testing.assert_allclose(together[:5], apart, atol=1e-6)
+
+
+@pytest.mark.parametrize("balance", ["loss", "draws"])
+def test_balance_raises_recall_of_the_rare_class(balance: classifier.Balance) -> None:
+    (features, labels), (queries, truth) = clouds(400, 0, rare=20), clouds(600, 1)
+    plain = classifier.head(features, labels, 2, queries, 200, 64, seed=0)
+    balanced = classifier.head(features, labels, 2, queries, 200, 64, seed=0, balance=balance)
+    found = (plain[truth == 1, 1] > 0.5).mean(), (balanced[truth == 1, 1] > 0.5).mean()
+    assert found[1] > found[0] + 0.2
+
+
+def test_head_with_three_classes_one_of_them_absent() -> None:
+    features, labels = clouds(60, 0)
+    found = classifier.head(features, labels * 2, 3, features, 50, 16, seed=0, balance="loss")
+    assert found.shape == (60, 3)
+    assert found[:, 1].max() < 0.5
+
+
+def test_order_shows_every_row_before_any_twice_or_every_class_equally() -> None:
+    labels = np.repeat([0, 1], [90, 10])
+    rows = classifier.order(labels, 10, 10, seed=0)
+    assert sorted(rows.ravel()) == list(range(100))
+    balanced = classifier.order(labels, 100, 50, seed=0, balanced=True)
+    assert labels[balanced].mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_class_weights_average_to_one() -> None:
+    labels = np.repeat([0, 2], [30, 10])
+    weights = classifier.class_weights(labels, 3).numpy()
+    assert weights[labels].mean() == pytest.approx(1)
+    assert weights[2] == pytest.approx(3 * weights[0]) and weights[1] == 0
+
+
+def test_augmentation_depends_on_its_seed_alone() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for view in (classifier.randaugment, classifier.jitter):
+        first = np.asarray(view(image, 1))
+        torch.manual_seed(99)
+        np.testing.assert_array_equal(first, np.asarray(view(image, 1)))
+        assert any(not np.array_equal(first, np.asarray(view(image, seed))) for seed in range(2, 8))
+    assert classifier.jitter(image, 1).shape == (3, 32, 32)
+
+
+def test_finetune_learns_is_deterministic_and_restores_settings() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(16, dtype=np.int64) % 2
+    pixels = rng.integers(0, 90, (16, 32, 32, 3), dtype=np.uint8)
+    pixels[labels == 1, :, :, 0] += 150
+    first = classifier.finetune(pixels, labels, 2, pixels, steps=12, batch=8, seed=0)
+    assert (first.argmax(axis=1) == labels).mean() >= 0.9
+    assert not torch.are_deterministic_algorithms_enabled()
+    np.testing.assert_array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=12, batch=8, seed=0))

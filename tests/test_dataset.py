@@ -1,0 +1,132 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from synthimg.config import Dataset
+from synthimg.dataset import attributes, captions, records
+from synthimg.errors import UserError
+
+
+def dataset(path, **keys):
+    return Dataset.model_validate({"path": str(path), "rare_class": "b", "prompts": "generic"} | keys)
+
+
+def read(path, **keys):
+    made = dataset(path, **keys)
+    return records.make_records(records.open_source(made.path, made.table), made)
+
+
+def test_image_folder(tmp_path):
+    for name in ("a/1.png", "a/deep/2.JPG", "b/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a" / "notes.txt").touch()
+    frame = read(tmp_path)
+    assert list(zip(frame["path"], frame["label"], strict=True)) == [
+        ("a/1.png", "a"),
+        ("a/deep/2.JPG", "a"),
+        ("b/3.png", "b"),
+    ]
+    (tmp_path / "c").mkdir()
+    with pytest.raises(UserError, match="class folder without images: c"):
+        read(tmp_path)
+    assert len(read(tmp_path, classes=["a", "b"])) == 3
+    with pytest.raises(UserError, match="image folder has no others"):
+        read(tmp_path, group_column="patient")
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+@pytest.mark.parametrize("column", ["file_name", "path", "image"])
+def test_tables_are_read_alike(tmp_path, ending, column):
+    frame = pd.DataFrame({column: ["007.png", "001.png"], "label": ["a", "b"], "age": ["08", None]})
+    file = tmp_path / f"t.{ending}"
+    if ending == "parquet":
+        frame.to_parquet(file)
+    elif ending == "jsonl":
+        file.write_text(
+            "\n".join(json.dumps(row) for row in frame.astype(object).where(frame.notna(), None).to_dict("records"))
+        )
+    else:
+        frame.to_csv(file, index=False, sep="\t" if ending == "tsv" else ",")
+    found = read(file, attribute_columns=["age"])
+    assert found["path"].tolist() == ["001.png", "007.png"] and found["attribute.age"].tolist() == ["", "08"]
+    assert found["where"].tolist() == [f"t.{ending} row 2", f"t.{ending} row 1"]
+
+
+def test_mistakes_in_tables(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"label": "b"}\n{oops\n')
+    with pytest.raises(UserError, match="line 2: not valid JSON"):
+        read(tmp_path / "t.jsonl")
+    (tmp_path / "t.csv").write_text("path,label\nx.png,b\nx.png,b\n")
+    with pytest.raises(UserError, match=r"row 2: lists x\.png a second time"):
+        read(tmp_path / "t.csv")
+    for name, content in (("empty.csv", ""), ("head.csv", "a,b\n"), ("no.parquet", "x")):
+        (tmp_path / name).write_text(content)
+        with pytest.raises(UserError, match=name):
+            read(tmp_path / name)
+    for path in (tmp_path / "absent", "pypi:other"):
+        with pytest.raises(UserError, match=r"dataset\.path"):
+            read(path)
+
+
+def test_captions_drop_what_is_missing():
+    template = "a photo of {label}, {size} lesion, {tone} skin, {light}"
+    assert captions.caption(template, "a nevus", {"tone": "light"}) == "a photo of a nevus, light skin"
+    assert captions.caption("{label} {type} cell", "a", {}) == "a cell"
+
+
+def test_shipped_prompts_load_and_their_grid_is_complete():
+    solar = captions.load("solar-cell")
+    assert len(captions.grid(solar, [])) == 6 and captions.grid(solar, ["type"]) == [{"type": "mono"}, {"type": "poly"}]
+    with pytest.raises(UserError, match=r"generate\.axes: no attribute 'size'"):
+        captions.grid(solar, ["size"])
+    text = captions.record_caption(solar, "0" * 16, "odd", {"type": "mono", "brightness": ""})
+    assert text.endswith("of odd monocrystalline solar cell")
+    assert captions.categories(solar.attributes["brightness"], np.array([0.1, 0.6, 0.9, np.nan])) == [
+        "dark",
+        "medium",
+        "bright",
+        "",
+    ]
+    assert captions.load("dermatology").measured[-1] == "lesion_size" and captions.load("generic").labels == {}
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("captions: ['{label}']\nwords: 1", "key 'words'"),
+    ("captions: ['{label} {size}']", "no attribute 'size'"),
+    ("captions: ['{label']", "is not a template"),
+    ("captions: [a]\nmeasure: [beauty]", "no estimator 'beauty'"),
+    ("captions: [a]\nattributes: {brightness: {source: measured, values: {x: x, y: y}}}", "2 values need 1 edges"),
+    ("- a", "prompts"),
+    ("a: [", "cannot be read as YAML"),
+])  # fmt: skip
+def test_mistakes_in_prompts(tmp_path, text, message):
+    (tmp_path / "prompts.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        captions.load(str(tmp_path / "prompts.yaml"))
+
+
+def spot(radius, skin=(220, 180, 160), colour=(90, 50, 40)):
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    return np.where((x**2 + y**2 < radius**2)[..., None], colour, skin).astype(np.uint8)
+
+
+def test_attributes_of_known_images():
+    pixels = np.stack([spot(0.3), spot(0.6), spot(0.6, skin=(120, 80, 60), colour=(40, 20, 15))])
+    found = attributes.measure(pixels, list(attributes.ESTIMATORS))
+    assert found["lesion_size"][:2] == pytest.approx([np.pi * 0.09 / 4, np.pi * 0.36 / 4], rel=0.25)
+    assert found["skin_tone"][0] == pytest.approx(found["skin_tone"][1], abs=1) and found["skin_tone"][2] < 0
+    assert found["brightness"][0] > found["brightness"][1] > found["brightness"][2]
+    grey = attributes.measure(np.full((1, 32, 32, 3), 51, np.uint8), list(attributes.ESTIMATORS))
+    assert grey["brightness"][0] == pytest.approx(0.2) and grey["warmth"][0] == 0 == grey["saturation"][0]
+    assert grey["contrast"][0] == pytest.approx(0, abs=1e-6) and grey["texture"][0] == pytest.approx(0, abs=1e-6)
+    assert attributes.measure(np.zeros((2, 32, 32, 3), np.uint8), ["skin_tone", "lesion_size"])[
+        "lesion_size"
+    ].tolist() == [0, 0]
+
+
+def test_lab_of_white_black_and_red():
+    values = attributes.lab(np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]], np.uint8))
+    assert values == pytest.approx(np.array([[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.2]]), abs=0.1)

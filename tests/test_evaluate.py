@@ -1,0 +1,184 @@
+"""The evaluation on a small run folder: the contract, honesty about the test labels, resuming, and empty arms."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_run import RARE, fake_run
+
+from synthimg.arms import ARMS
+from synthimg.config import Config
+from synthimg.errors import UserError
+from synthimg.evaluate import evaluate
+from synthimg.stage import digest, write_table
+
+SMALL = {"evaluate": {"seeds": 2, "steps": 20, "batch_size": 16, "bootstrap": 50, "extractor": "efficientnet-lite0"}}
+FILES = ("metrics.json", "predictions.parquet", "thresholds.parquet")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Config:
+    config = fake_run(tmp_path_factory.mktemp("evaluate"), overrides=SMALL)
+    evaluate(config)
+    return config
+
+
+def copy(config: Config, root: Path) -> Config:
+    """The same run elsewhere, its evaluation unfinished but for cached features."""
+    other = config.model_copy(update={"outputs": str(root)})
+    shutil.copytree(config.folder, other.folder)
+    for name in ("manifest.json", *FILES):
+        (other.folder / "evaluate" / name).unlink(missing_ok=True)
+    shutil.rmtree(other.folder / "evaluate" / "checkpoints", ignore_errors=True)
+    return other
+
+
+def metrics_of(config: Config) -> Any:
+    return json.loads((config.folder / "evaluate" / "metrics.json").read_text())
+
+
+def test_metrics_keep_the_contract(done: Config) -> None:
+    found = metrics_of(done)
+    assert set(found) == {"rare_class", "n", "quality", "recall"}
+    assert found["n"] == {
+        "train_rare": 8, "train_other": 10, "reserve_rare": 4, "validation_rare": 3, "validation_other": 4,
+        "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
+        "rejected": found["n"]["rejected"],
+    }  # fmt: skip
+    assert sum(found["n"]["rejected"].values()) == 12
+    assert found["quality"]["n"] == {"synthetic": 12, "real": 12} and found["quality"]["floor"]["n"] == [6, 6]
+    assert set(found["quality"]["marginals"]) == {"brightness", "contrast"}
+    assert list(found["recall"]["arms"]) == list(ARMS)
+    for arm in found["recall"]["arms"].values():
+        for name in ("recall", "recall_at_specificity", "specificity", "specificity_at_threshold", "auc"):
+            low, high = arm[name]["ci95"]
+            assert 0 <= low <= arm[name]["mean"] <= high <= 1
+        for name, values in arm["per_seed"].items():
+            assert len(values) == 2 and np.mean(values) == pytest.approx(arm[name]["mean"])
+    counted = {name: arm["n_train"] for name, arm in found["recall"]["arms"].items()}
+    assert counted["real"] == counted["augmented"] == {"rare": 8, "other": 10, "synthetic": 0}
+    assert counted["oracle"]["rare"] == 12 and counted["synthetic"]["synthetic"] == 12
+    assert found["recall"]["best_control"] in ("real", "weighted", "oversampled", "augmented")
+
+
+def test_numbers_follow_from_the_predictions(done: Config) -> None:
+    predictions = pd.read_parquet(done.folder / "evaluate" / "predictions.parquet")
+    thresholds = pd.read_parquet(done.folder / "evaluate" / "thresholds.parquet").set_index(["arm", "seed"])[
+        "threshold"
+    ]
+    predictions["above"] = (
+        predictions["score"] > thresholds.loc[pd.MultiIndex.from_frame(predictions[["arm", "seed"]])].to_numpy()
+    )
+    tested = predictions[(predictions["split"] == "test") & (predictions["label"] == RARE)]
+    for arm, described in metrics_of(done)["recall"]["arms"].items():
+        part = tested[tested["arm"] == arm]
+        assert part["above"].mean() == pytest.approx(described["recall_at_specificity"]["mean"])
+        assert (part["predicted"] == RARE).mean() == pytest.approx(described["recall"]["mean"])
+    honest = predictions[(predictions["split"] == "validation") & (predictions["label"] != RARE)]
+    assert (1 - honest.groupby(["arm", "seed"])["above"].mean() >= 0.95).all()
+
+
+def test_test_labels_reach_nothing_but_the_count(done: Config, tmp_path: Path) -> None:
+    """With permuted test labels, all scores, predictions and thresholds stay bit for bit."""
+    other = copy(done, tmp_path)
+    records = pd.read_parquet(other.folder / "dataset" / "records.parquet")
+    tested = records["split"] == "test"
+    records.loc[tested, "label"] = records.loc[tested, "label"].to_numpy()[::-1]
+    write_table(other.folder / "dataset" / "records.parquet", records)
+    shutil.rmtree(other.folder / "evaluate" / "features")
+    evaluate(other)
+    assert digest(other.folder / "evaluate" / FILES[2]) == digest(done.folder / "evaluate" / FILES[2])
+    mine, theirs = (pd.read_parquet(config.folder / "evaluate" / FILES[1]) for config in (other, done))
+    assert not mine["label"].equals(theirs["label"])
+    pd.testing.assert_frame_equal(mine.drop(columns="label"), theirs.drop(columns="label"))
+
+
+def test_a_killed_evaluation_continues_to_the_same_bytes(
+    done: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = copy(done, tmp_path)
+    fits = []
+
+    def resumed(fit: Any, folder: Path, arm: str, number: int) -> Any:
+        if len(fits) == 5:
+            raise KeyboardInterrupt
+        fits.append((arm, number))
+        return original(fit, folder, arm, number)
+
+    stage_module = import_module("synthimg.evaluate")
+    original = stage_module.resumed
+    monkeypatch.setattr(stage_module, "resumed", resumed)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(other)
+    monkeypatch.undo()
+    kept = {file: file.stat().st_mtime_ns for file in (other.folder / "evaluate" / "checkpoints").rglob("*.npy")}
+    assert len(kept) == 5
+    evaluate(other)
+    assert all(file.stat().st_mtime_ns == when for file, when in kept.items())
+    for name in (*FILES, "manifest.json"):
+        assert digest(other.folder / "evaluate" / name) == digest(done.folder / "evaluate" / name), name
+
+
+def test_a_finished_evaluation_is_left_alone(done: Config) -> None:
+    file = done.folder / "evaluate" / "metrics.json"
+    when = file.stat().st_mtime_ns
+    assert evaluate(done) == file.parent
+    assert file.stat().st_mtime_ns == when
+
+
+def test_arms_share_seeds_and_steps(done: Config) -> None:
+    """The synthetic arm with the real arm's own images would be the real arm: nothing else differs."""
+    predictions = pd.read_parquet(done.folder / "evaluate" / "predictions.parquet")
+    sizes = predictions.groupby(["arm", "seed"]).size()
+    assert sizes.nunique() == 1 and len(sizes) == 2 * len(ARMS)
+
+
+def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) -> None:
+    counts = {
+        RARE: {"train": 6, "reserve": 0, "validation": 2, "test": 4},
+        "functional": {"train": 6, "reserve": 0, "validation": 3, "test": 4},
+        "dirty": {"train": 4, "reserve": 0, "validation": 3, "test": 3},
+    }
+    config = fake_run(tmp_path, overrides=SMALL, accepted=0, counts=counts, planned=3)
+    evaluate(config)
+    found = metrics_of(config)
+    assert list(found["recall"]["arms"]) == ["real", "weighted", "oversampled", "augmented"]
+    assert found["recall"]["gain"] is None and found["recall"]["oracle_gap_closed"] is None
+    assert found["quality"]["fid"] is None and found["quality"]["kid"] is None
+    assert "No synthetic image" in found["quality"]["warning"]
+    assert set(found["recall"]["arms"]["real"]["other_recall"]) == {"functional", "dirty"}
+    assert found["n"]["accepted"] == 0
+
+
+def test_finetuned_classifiers_take_the_same_road(tmp_path: Path) -> None:
+    settings = {"evaluate": {**SMALL["evaluate"], "classifier": "finetune", "seeds": 1, "steps": 1, "batch_size": 4,
+                             "arms": ["augmented", "synthetic", "oracle"]}}  # fmt: skip
+    config = fake_run(tmp_path, overrides=settings, planned=3, accepted=2)
+    evaluate(config)
+    found = metrics_of(config)["recall"]
+    assert list(found["arms"]) == ["augmented", "synthetic", "oracle"]
+    assert found["classifier"] == "finetune" and found["best_control"] == "augmented"
+
+
+def test_splits_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:
+    counts = {
+        RARE: {"train": 2, "reserve": 0, "validation": 1, "test": 0},
+        "functional": {"train": 2, "reserve": 0, "validation": 1, "test": 1},
+    }
+    config = fake_run(tmp_path, overrides=SMALL, counts=counts, planned=2)
+    with pytest.raises(UserError, match=f"no images of '{RARE}' in test"):
+        evaluate(config)
+
+
+def test_missing_filter_is_named(tmp_path: Path) -> None:
+    config = fake_run(tmp_path, planned=2)
+    (config.folder / "filter" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="synthimg filter"):
+        evaluate(config)

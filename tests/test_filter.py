@@ -1,0 +1,120 @@
+"""The filter on a small run folder with planted copies, duplicates and wrong classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fake_run import COMMON, RARE, draw, fake_run
+from PIL import Image
+
+from synthimg.config import Config
+from synthimg.dataset.prepared import load
+from synthimg.errors import UserError
+from synthimg.filter import filter_images, reasons
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, pd.DataFrame, list[str]]:
+    """A filtered run: 0 copies a training image, 1 its mirror image, 3 repeats 2, 4 and 5 are of the other class."""
+    config = fake_run(tmp_path_factory.mktemp("filter"), planned=14, overrides={"filter": {"confidence": 0.2}})
+    run = config.folder
+    frame, pixels, _ = load(run)
+    original = int(np.flatnonzero((frame["split"] == "train") & (frame["label"] == RARE))[3])
+    ids = list(pd.read_parquet(run / "generate" / "plan.parquet")["id"])
+    picture = {name: run / "generate" / "images" / f"{name}.png" for name in ids}
+    rng = np.random.default_rng(7)
+    Image.fromarray(pixels[original]).save(picture[ids[0]])
+    Image.fromarray(pixels[original][:, ::-1]).save(picture[ids[1]])
+    Image.open(picture[ids[2]]).save(picture[ids[3]])
+    for name in ids[4:6]:
+        Image.fromarray(draw(rng, COMMON)).save(picture[name])
+    filter_images(config)
+    return config, pd.read_parquet(run / "filter" / "decisions.parquet"), [frame["id"][original]]
+
+
+def test_decisions_keep_the_contract(judged: tuple[Config, pd.DataFrame, list[str]]) -> None:
+    config, decisions, _ = judged
+    plan = pd.read_parquet(config.folder / "generate" / "plan.parquet")
+    assert list(decisions["id"]) == list(plan["id"])
+    assert list(decisions.columns) == [
+        "id", "accepted", "reason", "confidence", "nearest", "distance", "measured.brightness", "measured.contrast",
+    ]  # fmt: skip
+    assert (decisions["accepted"] == (decisions["reason"] == "")).all()
+    assert set(decisions["reason"]) <= {"", "class", "copy", "duplicate"}
+    frame = load(config.folder).frame
+    assert set(decisions["nearest"]) <= set(frame.loc[frame["split"] == "train", "id"])
+
+
+def test_copies_mirrored_or_not_and_duplicates_are_refused(judged: tuple[Config, pd.DataFrame, list[str]]) -> None:
+    _, decisions, original = judged
+    assert list(decisions["nearest"][:2]) == original * 2
+    assert (decisions["distance"][:2] < 1e-5).all()
+    assert not decisions["accepted"][:2].any()
+    assert decisions["reason"][3] in ("duplicate", decisions["reason"][2])
+    assert not decisions["accepted"][3]
+
+
+def test_other_classes_are_less_confident(judged: tuple[Config, pd.DataFrame, list[str]]) -> None:
+    _, decisions, _ = judged
+    assert decisions["confidence"][4:6].mean() < decisions["confidence"][6:].mean()
+
+
+def test_nothing_but_training_and_validation_images_matters(
+    judged: tuple[Config, pd.DataFrame, list[str]], tmp_path: Path
+) -> None:
+    """Scrambled reserve and test images and labels leave every decision as it was."""
+    config, decisions, _ = judged
+    frame, pixels, _ = load(config.folder)
+    other = config.model_copy(update={"outputs": str(tmp_path)})
+    for part in ("dataset", "generate"):
+        (other.folder / part).mkdir(parents=True)
+        (other.folder / part / "manifest.json").write_bytes((config.folder / part / "manifest.json").read_bytes())
+    (other.folder / "config.yaml").write_bytes((config.folder / "config.yaml").read_bytes())
+    hidden = frame["split"].isin(["reserve", "test"]).to_numpy()
+    frame.loc[hidden, "label"] = frame.loc[hidden, "label"].to_numpy()[::-1]
+    changed = np.where(hidden[:, None, None, None], 255 - pixels, pixels)
+    np.save(other.folder / "dataset" / "pixels.npy", changed)
+    frame.to_parquet(other.folder / "dataset" / "records.parquet")
+    (other.folder / "generate" / "images").symlink_to(config.folder / "generate" / "images")
+    plan = (config.folder / "generate" / "plan.parquet").read_bytes()
+    (other.folder / "generate" / "plan.parquet").write_bytes(plan)
+    found = pd.read_parquet(filter_images(other) / "decisions.parquet")
+    pd.testing.assert_frame_equal(found, decisions)
+
+
+def test_a_finished_stage_is_left_alone_and_a_killed_one_gives_the_same_bytes(
+    judged: tuple[Config, pd.DataFrame, list[str]],
+) -> None:
+    folder = judged[0].folder / "filter"
+    before, when = (folder / "decisions.parquet").read_bytes(), (folder / "decisions.parquet").stat().st_mtime_ns
+    filter_images(judged[0])
+    assert (folder / "decisions.parquet").stat().st_mtime_ns == when
+    (folder / "manifest.json").unlink()
+    (folder / "decisions.parquet").unlink()
+    next((folder / "features").iterdir()).unlink()
+    filter_images(judged[0])
+    assert (folder / "decisions.parquet").read_bytes() == before
+
+
+def test_a_broken_synthetic_image_is_named(tmp_path: Path) -> None:
+    config = fake_run(tmp_path, planned=2)
+    picture = next((config.folder / "generate" / "images").iterdir())
+    picture.write_bytes(b"half a picture")
+    with pytest.raises(UserError, match=picture.name):
+        filter_images(config)
+
+
+def test_missing_stages_are_named(tmp_path: Path) -> None:
+    config = fake_run(tmp_path, planned=2)
+    (config.folder / "generate" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="synthimg generate"):
+        filter_images(config)
+
+
+def test_reasons_come_in_order() -> None:
+    synthetic = np.array([[1, 0], [1, 0], [1, 0.001], [0, 1], [0.5, 0.5]], np.float32)
+    found = reasons(synthetic, np.array([0.1, 0.9, 0.9, 0.9, 0.9]), np.array([0, 0.5, 0.5, 0, 0.5]), 0.5, 0.01)
+    assert found.tolist() == ["class", "", "duplicate", "copy", ""]

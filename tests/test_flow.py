@@ -1,0 +1,104 @@
+"""The whole flow on a small data set and SD 1.5's architecture; what it writes is read back with other people's code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from diffusers import ControlNetModel, StableDiffusionPipeline
+from PIL import Image
+
+from synthimg.config import Config, parse
+from synthimg.generate import SOURCE_TYPE
+from synthimg.run import run
+from synthimg.stage import digest
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    place = tmp_path_factory.mktemp("flow")
+    return tiny.photographs(place / "data"), tiny.sd15(place / "base")
+
+
+@pytest.fixture(scope="module")
+def finished(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Config:
+    """A LoRA with a mask ControlNet, every method of generation."""
+    data, base = folders
+    tree = tiny.settings(data, tmp_path_factory.mktemp("outputs"), base)
+    tree["finetune"] |= {"controlnet": "mask", "min_snr_gamma": 5}
+    tree["generate"] |= {"count": 8, "methods": {"text": 1, "image": 1, "from_common": 1, "controlnet": 1}}
+    config = parse(tree)
+    run(config)
+    return config
+
+
+def test_run_ends_with_a_report_and_complete_metrics(finished: Config) -> None:
+    assert "cracked" in (finished.folder / "report.html").read_text()
+    metrics = json.loads((finished.folder / "evaluate" / "metrics.json").read_text())
+    assert metrics["rare_class"] == "cracked"
+    assert set(metrics["recall"]["arms"]) >= {"real", "oversampled", "oracle"}
+
+
+def test_second_run_recomputes_nothing(finished: Config) -> None:
+    files = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    run(finished)
+    assert files == {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+
+
+def test_plan_matches_its_images_and_they_say_they_are_synthetic(finished: Config) -> None:
+    plan = pd.read_parquet(finished.folder / "generate" / "plan.parquet")
+    assert sorted(plan["method"]) == sorted(["text", "image", "from_common", "controlnet"] * 2)
+    assert {path.stem for path in (finished.folder / "generate" / "images").iterdir()} == set(plan["id"])
+    for row in plan.to_dict("records"):
+        with Image.open(finished.folder / "generate" / "images" / f"{row['id']}.png") as image:
+            assert image.size == (64, 64)
+            assert json.loads(image.info["synthimg"])["prompt"] == row["prompt"]
+            assert SOURCE_TYPE in image.info["XML:com.adobe.xmp"]
+
+
+def test_lora_loads_with_plain_diffusers_and_changes_the_picture(finished: Config, folders: tuple[Path, Path]) -> None:
+    pipeline = StableDiffusionPipeline.from_pretrained(folders[1], safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw() -> np.ndarray:
+        generator = torch.Generator().manual_seed(0)
+        found = pipeline("a cracked panel", height=64, width=64, num_inference_steps=2, generator=generator, output_type="np")
+        return np.asarray(found.images)
+
+    before = draw()
+    pipeline.load_lora_weights(finished.folder / "finetune" / "adapter")
+    assert np.abs(draw() - before).max() > 1e-4
+
+
+def test_controlnet_loads_with_plain_diffusers_and_has_learnt(finished: Config) -> None:
+    controlnet = ControlNetModel.from_pretrained(finished.folder / "finetune" / "controlnet")
+    # its output convolutions start at zero: any other value comes from training
+    assert any(block.weight.abs().max() > 0 for block in controlnet.controlnet_down_blocks)
+
+
+def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    tree = tiny.settings(folders[0], tmp_path, "embedded")
+    tree["finetune"] |= {"method": "full", "steps": 2}
+    tree["generate"] |= {"count": 3}
+    run(parse(tree))
+    other = parse({**tree, "base": str(folders[1]), "name": "other"})
+    run(other)
+    assert (other.folder / "finetune" / "adapter" / "unet" / "diffusion_pytorch_model.safetensors").exists()
+
+
+def test_same_seed_same_files(finished: Config, tmp_path: Path) -> None:
+    again = finished.model_copy(update={"outputs": str(tmp_path)})
+    run(again)
+
+    def contents(config: Config) -> dict[str, str]:
+        files = [path for path in config.folder.rglob("*") if path.is_file()]
+        volatile = {"timing.json", "checkpoints", "logs"}
+        kept = [path for path in files if not volatile & set(path.relative_to(config.folder).parts)]
+        return {path.relative_to(config.folder).as_posix(): digest(path) for path in kept}
+
+    assert contents(again) == contents(finished)

@@ -1,0 +1,52 @@
+import pandas as pd
+import pytest
+from PIL import Image
+
+from synthimg import config
+from synthimg.dataset import consent, records
+from synthimg.errors import UserError
+from synthimg.init import init
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_table_is_understood_and_consent_is_left_to_the_person(here, capsys):
+    folder = here / "skin"
+    (folder / "images").mkdir(parents=True)
+    rows = [{"image_id": f"I{n:02}", "dx": "df" if n < 3 else "nv", "lesion_id": str(n // 2), "consent_scope": ""}
+            for n in range(20)]  # fmt: skip
+    for row in rows:
+        Image.new("L", (8, 8)).save(folder / "images" / f"{row['image_id']}.jpg")
+    pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
+    path = init(folder)
+    made = config.load(path)
+    assert path.name == "skin.yaml" and made.dataset.rare_class == "df" and made.dataset.label_column == "dx"
+    assert made.dataset.group_column == "lesion_id" and made.dataset.image == "images/{image_id}.jpg"
+    assert len(records.make_records(records.open_source(made.dataset.path), made.dataset)) == 20
+    assert "df" in capsys.readouterr().out and "consent_scope" in path.read_text()
+    with pytest.raises(UserError, match="no consent entry"):
+        consent.effective(made.dataset.consent, None)
+    text = path.read_text()
+    with pytest.raises(UserError, match="exists already"):
+        init(folder)
+    assert path.read_text() == text and sorted(p.name for p in here.iterdir()) == ["skin", "skin.yaml"]
+
+
+def test_image_folder_and_no_label(here):
+    for name in ("it's/x", "b/1", "b/2"):
+        (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "parts" / f"{name}.png").touch()
+    assert config.load(init("parts")).dataset.rare_class == "it's"
+    (here / "t.csv").write_text("file_name,colour\nx,y\n")
+    with pytest.raises(UserError, match="no column that looks like a label"):
+        init("t.csv")
+
+
+def test_elpv(here):
+    pytest.importorskip("elpv_dataset")
+    made = config.load(init("pypi:elpv-dataset"))
+    assert made.dataset.rare_class == "defective" and made.dataset.classes == ["functional", "defective"]

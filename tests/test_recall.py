@@ -1,0 +1,157 @@
+"""The statistics of recall beside scikit-learn, SciPy and brute force, and their invariants."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
+
+from synthimg.metrics.comparison import Outcome, arrange, compare
+from synthimg.metrics.recall import auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
+
+# Few distinct values, so that ties are common.
+SCORES = st.lists(st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.9, 1.0]), min_size=1, max_size=60)
+SPECIFICITY = st.sampled_from([0.05, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999])
+
+
+@settings(deadline=None)
+@given(SCORES, SPECIFICITY)
+def test_threshold_never_falls_below_the_specificity_and_is_the_least_that_does_not(
+    scores: list[float], specificity: float
+) -> None:
+    values = np.array(scores)
+    threshold = threshold_at(values, specificity)
+    assert (values <= threshold).mean() >= specificity
+    lower = values[values < threshold]
+    if len(lower):
+        assert (values <= lower.max()).mean() < specificity
+
+
+def test_threshold_counts_in_exact_fractions() -> None:
+    assert threshold_at(np.arange(10.0), 0.7) == 6.0  # 0.7 * 10 is 7.000000000000001 in floats, for ceil an 8
+    with pytest.raises(ValueError, match="no validation pictures"):
+        threshold_at(np.empty(0), 0.9)
+
+
+@settings(max_examples=25, deadline=None)
+@given(SCORES, SCORES)
+def test_auc_equals_scikit_learn(rare: list[float], other: list[float]) -> None:
+    truth = [1] * len(rare) + [0] * len(other)
+    assert auc(np.array(rare), np.array(other)) == pytest.approx(roc_auc_score(truth, rare + other))
+
+
+def test_auc_of_nothing() -> None:
+    assert auc(np.empty(0), np.ones(3)) is None
+
+
+def test_resample_draws_whole_groups() -> None:
+    groups = np.array(["a", "a", "b", "c", "c", "c"])
+    counts = resample(groups, 500, seed=1)
+    assert (counts[:, 0] == counts[:, 1]).all() and (counts[:, 3] == counts[:, 5]).all()
+    assert (counts[:, 0] + counts[:, 2] + counts[:, 3] == 3).all()
+    np.testing.assert_array_equal(counts, resample(groups, 500, seed=1))
+    assert counts.mean() == pytest.approx(1, abs=0.1)
+
+
+def test_bootstrap_interval_equals_the_binomial_one_for_single_pictures() -> None:
+    hits = np.repeat([1.0, 0.0], [60, 40])
+    low, high = interval(0.6, rates(hits, resample([str(row) for row in range(100)], 4000, seed=0)))
+    error = np.sqrt(0.6 * 0.4 / 100)
+    assert low == pytest.approx(0.6 - 1.96 * error, abs=0.02)
+    assert high == pytest.approx(0.6 + 1.96 * error, abs=0.02)
+
+
+def test_bootstrap_interval_widens_with_clusters() -> None:
+    hits = np.repeat(np.arange(20) % 2, 5).astype(float)
+    alone = interval(0.5, rates(hits, resample([str(row) for row in range(100)], 2000, seed=0)))
+    clustered = interval(0.5, rates(hits, resample([str(row // 5) for row in range(100)], 2000, seed=0)))
+    assert clustered[1] - clustered[0] > 1.7 * (alone[1] - alone[0])
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 5), st.integers(0, 99))
+def test_interval_holds_the_mean(hits: list[bool], clusters: int, seed: int) -> None:
+    values = np.array(hits, float)
+    counts = resample([str(row % clusters) for row in range(len(hits))], 100, seed)
+    low, high = interval(float(values.mean()), rates(values, counts))
+    assert 0 <= low <= values.mean() <= high <= 1
+
+
+def test_bootstrapped_auc_equals_repeating_the_pictures() -> None:
+    rng = np.random.default_rng(0)
+    rare, other = rng.integers(0, 6, (2, 7)) + 1.0, rng.integers(0, 6, (2, 9)) + 0.0
+    rare_counts, other_counts = resample(list("aabbcde"), 20, 1), resample(list("abcdefghi"), 20, 2)
+    found = aucs(rare, other, rare_counts, other_counts)
+    for draw in range(20):
+        r, o = rare_counts[draw].astype(int), other_counts[draw].astype(int)
+        expected = np.mean([auc(np.repeat(rare[s], r), np.repeat(other[s], o)) for s in range(2)])
+        assert found[draw] == pytest.approx(expected)
+
+
+def test_majority_breaks_ties_against_a_hit() -> None:
+    hits = np.array([[1, 1, 0, 0], [1, 0, 1, 0]], bool)
+    assert majority(hits).tolist() == [True, False, False, False]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans()), max_size=40))
+def test_mcnemar_is_symmetric_and_equals_scipy(pairs: list[tuple[bool, bool]]) -> None:
+    table = np.array(pairs, bool).reshape(-1, 2)
+    p = mcnemar(table[:, 0], table[:, 1])
+    assert p == mcnemar(table[:, 1], table[:, 0])
+    wins, losses = (table[:, 0] & ~table[:, 1]).sum(), (~table[:, 0] & table[:, 1]).sum()
+    expected = binomtest(int(wins), int(wins + losses)).pvalue if wins + losses else 1.0
+    assert p == pytest.approx(expected)
+
+
+def test_gap_closed() -> None:
+    assert gap_closed(0.05, 0.6, 0.7) == pytest.approx(0.5)
+    assert gap_closed(0.05, 0.6, 0.6) is None
+
+
+LABELS = np.array(["rare"] * 6 + ["dull"] * 8 + ["plain"] * 6)
+GROUPS = np.array([f"g{row // 2}" for row in range(20)])
+
+
+def outcome(seed: int, lead: float) -> Outcome:
+    rng = np.random.default_rng(seed)
+    scores = rng.uniform(0, 1, (3, 20)) + lead * (LABELS == "rare")
+    return Outcome(scores, np.where(scores > 0.9, "rare", "dull").astype(str), np.full(3, 0.9))
+
+
+def test_comparison_takes_the_best_control_and_pairs_the_arms() -> None:
+    test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
+    arms = {
+        "real": outcome(1, 0.1),
+        "weighted": outcome(1, 0.5),
+        "synthetic": outcome(1, 0.7),
+        "oracle": outcome(1, 1.0),
+    }
+    found = compare(arms, test)
+    assert found["best_control"] == "weighted"
+    means = {arm: part["recall_at_specificity"]["mean"] for arm, part in found["arms"].items()}
+    assert found["gain"]["mean"] == pytest.approx(means["synthetic"] - means["weighted"])
+    low, high = found["gain"]["ci95"]
+    assert low <= found["gain"]["mean"] <= high
+    assert found["oracle_gap_closed"] == pytest.approx(found["gain"]["mean"] / (means["oracle"] - means["weighted"]))
+    assert np.mean(found["arms"]["real"]["per_seed"]["recall"]) == pytest.approx(
+        found["arms"]["real"]["recall"]["mean"]
+    )
+    assert set(found["arms"]["real"]["other_recall"]) == {"dull", "plain"}
+
+
+def test_an_arm_against_itself_gains_nothing_for_certain() -> None:
+    test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
+    found = compare({"real": outcome(2, 0.3), "synthetic": outcome(2, 0.3)}, test)
+    assert found["gain"] == {"mean": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
+    assert found["common"]["specificity_change"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+
+
+@pytest.mark.parametrize("names", [("real",), ("oracle",), ("real", "oracle"), ()])
+def test_without_synthetic_arm_there_is_no_gain(names: tuple[str, ...]) -> None:
+    test = arrange(LABELS, GROUPS, "rare", 50, seed=0)
+    found = compare({name: outcome(1, 0.2) for name in names}, test)
+    assert found["gain"] is None and found["oracle_gap_closed"] is None

@@ -1,0 +1,128 @@
+"""The report on a fake run: complete, escaped, self-contained, the same bytes every time."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_run import fake_run, rewrite_metrics
+
+from synthimg import charts
+from synthimg.errors import UserError
+from synthimg.report import report
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Balance(HTMLParser):
+    """Notes every tag that closes another than the last one opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.wrong: list[str] = []
+        self.images_without_alt = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.images_without_alt += tag == "img" and not dict(attrs).get("alt")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self.open or self.open.pop() != tag:
+            self.wrong.append(tag)
+
+
+def page(tmp_path: Path, **options: object) -> str:
+    config = fake_run(tmp_path, **options)  # type: ignore[arg-type]
+    report(config)
+    return (config.folder / "report.html").read_text()
+
+
+def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    parser = Balance()
+    parser.feed(html)
+    assert not parser.wrong
+    assert not parser.open
+    assert parser.images_without_alt == 0
+    assert "raised recall of defective from 0.61 to 0.66" in html
+    assert html.index("raised recall") < html.index('id="arms"')
+    assert "functional/&lt;b&gt;odd&lt;/b&gt; &amp; broken.png" in html
+    assert "<b>odd" not in html
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
+    assert "http" not in html.split("<pre>")[0].split("</style>")[1]
+    assert "Fréchet distance (EfficientNet-Lite0 features)" in html
+    assert "CC BY-NC-SA 4.0" in html
+    assert len(html) < 6_000_000
+
+
+def test_same_bytes_from_another_folder_and_nothing_twice(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+    folder = report(config)
+    first, manifest = (config.folder / "report.html").read_bytes(), (folder / "manifest.json").read_bytes()
+    stamp = (config.folder / "report.html").stat().st_mtime_ns
+    assert report(config) == folder
+    assert (config.folder / "report.html").stat().st_mtime_ns == stamp
+    (config.folder / "report.html").unlink()
+    (folder / "manifest.json").unlink()
+    report(config)
+    assert (config.folder / "report.html").read_bytes() == first
+    assert (folder / "manifest.json").read_bytes() == manifest
+    moved = config.model_copy(update={"outputs": str(tmp_path / "elsewhere")})
+    (tmp_path / "outputs").rename(tmp_path / "elsewhere")
+    (moved.folder / "report.html").unlink()
+    report(moved)
+    assert (moved.folder / "report.html").read_bytes() == first
+
+
+def test_unfinished_stage_is_named(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+    (config.folder / "filter" / "manifest.json").unlink()
+    with pytest.raises(UserError, match="filter: this stage has not finished"):
+        report(config)
+
+
+def test_nothing_accepted_and_no_scores(tmp_path: Path) -> None:
+    config = fake_run(tmp_path, accepted=0)
+
+    def empty(metrics: dict) -> None:  # type: ignore[type-arg]
+        nothing = {"ks": None, "p": None, "wasserstein": None, "floor": {"ks": None, "wasserstein": None}}
+        metrics["quality"].update(fid=None, kid=None, floor=None, marginals={"brightness": nothing})
+        metrics["recall"].update(gain=None, common=None, oracle_gap_closed=None)
+        del metrics["recall"]["arms"]["synthetic"]
+
+    rewrite_metrics(config.folder, empty)
+    report(config)
+    html = (config.folder / "report.html").read_text()
+    assert "No synthetic image of defective was accepted out of 24 made" in html
+    assert "none accepted" in html
+
+
+def test_inception_scores_are_called_fid(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+    rewrite_metrics(config.folder, lambda metrics: metrics["quality"].update(extractor="inception"))
+    folder = report(config)
+    html = (config.folder / "report.html").read_text()
+    assert '<th scope="row">FID</th>' in html
+    assert json.loads((folder / "manifest.json").read_text())["page"]["report.html"]
+
+
+def test_charts_escape_and_survive_odd_numbers() -> None:
+    svg = charts.dots([charts.Dot("<a> & a very long name of a run", 0.5, 0.5, 0.5)], "t<")
+    assert "<a>" not in svg
+    assert "…" in svg
+    assert charts.dots([], "none") == ""
+    assert "nan" not in charts.histogram([1.0, 1.0, float("nan")], [], "constant")
+    assert charts.histogram([], [], "empty") == ""
+    assert charts.curve([1], [1.0], "short") == ""
+    assert "nan" not in charts.curve(range(10), [float("nan"), *np.ones(9)], "one lost")
+    assert charts.bar([("a", 0)], "none") == ""
+    assert charts.nice_ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]

@@ -1,0 +1,136 @@
+"""Every branch of the verdict, on numbers alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fake_run import fake_metrics
+
+from synthimg.verdict import control_name, judge, number, signed, verdict
+
+
+def text(metrics: dict[str, Any]) -> str:
+    return " ".join(verdict(metrics).sentences())
+
+
+@pytest.mark.parametrize(
+    ("gain", "outcome", "words"),
+    [
+        (0.05, "raised", "raised recall of defective from 0.61 to 0.66 (gain +0.05, 95 % interval +0.01 to +0.09)"),
+        (0.02, "unclear", "cannot be told apart from no change"),
+        (-0.02, "not raised", "did not raise recall of defective"),
+        (0.0, "not raised", "did not raise recall of defective"),
+        (-0.09, "lowered", "lowered recall of defective from 0.61 to 0.52 (change −0.09"),
+    ],
+)
+def test_outcomes(gain: float, outcome: str, words: str) -> None:
+    found = verdict(fake_metrics(gain))
+    assert found.outcome == outcome
+    assert words in found.headline
+    assert "the best control, oversampling" in found.headline
+    assert "at specificity 0.95" in found.headline
+
+
+def test_an_interval_that_touches_zero_is_no_raise() -> None:
+    metrics = fake_metrics(0.04)
+    metrics["recall"]["gain"]["ci95"] = [0.0, 0.08]
+    assert judge(metrics) == "unclear"
+
+
+@pytest.mark.parametrize("part", ["gain", "arm"])
+def test_not_measured(part: str) -> None:
+    metrics = fake_metrics()
+    if part == "gain":
+        metrics["recall"]["gain"] = metrics["recall"]["best_control"] = None
+    else:
+        del metrics["recall"]["arms"]["synthetic"]
+    assert verdict(metrics).outcome == "not measured"
+    assert "was not measured" in text(metrics)
+
+
+def test_nothing_accepted() -> None:
+    metrics = fake_metrics()
+    metrics["n"]["accepted"] = 0
+    assert verdict(metrics).outcome == "not measured"
+    assert verdict(metrics).headline.startswith("No synthetic image of defective was accepted out of 200 made")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ((-0.03, [-0.05, -0.01]), "The price: more false alarms; specificity changed by −0.03"),
+        ((0.03, [0.01, 0.05]), "False alarms became fewer"),
+        ((0.0, [-0.01, 0.01]), "No change in false alarms is visible (specificity 0.00"),
+    ],
+)
+def test_price(change: tuple[float, list[float]], words: str) -> None:
+    metrics = fake_metrics()
+    metrics["recall"]["common"]["specificity_change"] = {"mean": change[0], "ci95": change[1]}
+    assert words in verdict(metrics).price
+    metrics["recall"]["common"] = None
+    assert verdict(metrics).price == ""
+
+
+def test_no_caveats_where_none_apply() -> None:
+    assert verdict(fake_metrics()).caveats == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("test_rare", 40, "Few test images: 40 of defective in 175 groups; one image moves recall by 0.025."),
+        ("accepted", 12, "Few synthetic images: 12 were accepted of 200 made."),
+        ("validation_other", 30, "rest on only 30 validation images"),
+    ],
+)
+def test_caveats_of_counts(key: str, value: int, words: str) -> None:
+    metrics = fake_metrics()
+    metrics["n"][key] = value
+    assert words in " ".join(verdict(metrics).caveats)
+
+
+def test_few_seeds() -> None:
+    metrics = fake_metrics()
+    metrics["recall"]["seeds"] = 1
+    assert "trained with 1 seed;" in text(metrics)
+
+
+def test_oracle_without_lead() -> None:
+    metrics = fake_metrics()
+    metrics["recall"]["oracle_gap_closed"] = None
+    assert "there is little for synthetic ones to win" in text(metrics)
+    del metrics["recall"]["arms"]["oracle"]
+    assert "racle" not in text(metrics)
+
+
+def test_oracle_share_is_claimed_for_a_raise_only() -> None:
+    assert "close 45 % of that gap" in text(fake_metrics(0.05))
+    assert "of that gap" not in text(fake_metrics(0.02))
+
+
+def test_specificity_off_target_on_test() -> None:
+    metrics = fake_metrics()
+    metrics["recall"]["arms"]["synthetic"]["specificity_at_threshold"]["mean"] = 0.9
+    assert "on the test images they give 0.94 oversampled, 0.90 synthetic" in text(metrics)
+
+
+def test_mcnemar_disagrees() -> None:
+    metrics = fake_metrics()
+    metrics["recall"]["gain"]["p"] = 0.2
+    assert "McNemar test on the rare test images does not confirm the change (p = 0.20)" in text(metrics)
+    metrics["recall"]["gain"]["p"] = None
+    assert "McNemar" not in text(metrics)
+
+
+def test_numbers() -> None:
+    assert [signed(value) for value in (0.05, -0.05, 0.0, -0.0, 0.002, -0.0004, 0.00001)] == [
+        "+0.05", "−0.05", "0.00", "0.00", "+0.002", "−0.0004", "0.00",
+    ]  # fmt: skip
+    assert number(-0.5) == "−0.50"
+
+
+def test_unknown_control_keeps_its_name() -> None:
+    metrics = fake_metrics()
+    metrics["recall"]["best_control"] = "mixup"
+    assert control_name(metrics) == "mixup"

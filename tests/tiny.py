@@ -1,0 +1,103 @@
+"""Small real inputs for tests: a Stable Diffusion 1.5 architecture with random weights, and a folder of drawn images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from PIL import Image
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from synthimg import scenes
+
+SD15_BLOCKS = {
+    "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+}
+
+
+def sd15(folder: Path) -> Path:
+    """SD 1.5's architecture and scheduler (epsilon, PNDM), narrow, with random weights, as a diffusers folder."""
+    torch.manual_seed(0)
+    letters = sorted({*map(chr, range(33, 127)), "Ġ"})
+    tokens = [*letters, *(f"{letter}</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = CLIPTokenizer(vocab=str(folder / "vocab.json"), merges=str(folder / "merges.txt"), model_max_length=77)
+    last = len(tokens) - 1
+    text = CLIPTextModel(
+        CLIPTextConfig(
+            vocab_size=len(tokens), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            projection_dim=32, bos_token_id=last - 1, eos_token_id=last, pad_token_id=last,
+        )
+    )  # fmt: skip
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=1, block_out_channels=(16, 16, 32, 32),
+        cross_attention_dim=32, attention_head_dim=4, norm_num_groups=8, **SD15_BLOCKS,
+    )  # fmt: skip
+    vae = AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4, up_block_types=("UpDecoderBlock2D",) * 4,
+        block_out_channels=(8, 8, 16, 16), latent_channels=4, norm_num_groups=4, layers_per_block=1, sample_size=64,
+    )  # fmt: skip
+    scheduler = PNDMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, skip_prk_steps=True,
+        steps_offset=1, set_alpha_to_one=False,
+    )  # fmt: skip
+    pipeline = StableDiffusionPipeline(
+        vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None,
+        feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def photographs(folder: Path, rare: int = 30, common: int = 60, side: int = 64) -> Path:
+    """An image folder of drawn panels: `cracked` (the rare class) and `intact`, with masks and a table in metadata.csv."""
+    generator = torch.Generator().manual_seed(0)
+    counts = {"cracked": rare, "intact": common}
+    found: dict[str, int] = dict.fromkeys(counts, 0)
+    lines = ["file_name,label,mask,part"]
+    while any(found[label] < count for label, count in counts.items()):
+        scene = scenes.sample(40, generator, ("panel",))
+        images, masks = scenes.render(scene, side)
+        for image, mask, cracks in zip(images, masks, scene.count, strict=True):
+            label = "intact" if cracks == 0 else "cracked"
+            if found[label] == counts[label]:
+                continue
+            name = f"{label}/{found[label]:03d}.png"
+            for kind, picture in (("images", image.permute(1, 2, 0)), ("masks", mask[0])):
+                path = folder / kind / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray((picture * 255).byte().numpy()).save(path)
+            lines.append(f"images/{name},{label},masks/{name},part-{label}-{found[label] // 2}")
+            found[label] += 1
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def settings(data: Path, outputs: Path, base: Path | str, **changes: Any) -> dict[str, Any]:
+    """A configuration tree for a run of seconds; `changes` replace whole sections or top-level keys."""
+    tree: dict[str, Any] = {
+        "name": "tiny",
+        "outputs": str(outputs),
+        "base": str(base),
+        "resolution": 64,
+        "device": "cpu",
+        "dataset": {
+            "path": str(data), "table": "metadata.csv", "mask": "{mask}", "group_column": "part", "rare_class": "cracked",
+            "rare_budget": 10, "prompts": str(Path(__file__).parent / "panel.yaml"),
+            "consent": {"licence": "CC0-1.0", "scope": ["research"]},
+        },
+        "finetune": {
+            "steps": 6, "controlnet_steps": 4, "batch_size": 2, "warmup": 1, "checkpoint_every": 2, "validate_every": 3,
+            "rank": 4, "learning_rate": 1e-3, "tracker": "none",
+        },
+        "generate": {"count": 6, "steps": 3, "batch_size": 2, "methods": {"text": 1, "image": 1, "from_common": 1}},
+        "filter": {"confidence": 0.0, "copy_quantile": 0.0},
+        "evaluate": {"seeds": 2, "steps": 20, "bootstrap": 50, "arms": ["real", "oversampled", "synthetic", "oracle"]},
+    }  # fmt: skip
+    return {**tree, **changes}
