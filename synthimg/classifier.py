@@ -120,7 +120,7 @@ def finetune(
         [M, classes].
     """
     with _repeatable(device, seed):
-        model = lite0(classes).to(device).train()
+        model = _frozen_statistics(lite0(classes).to(device).train())
         optimiser = torch.optim.AdamW(model.parameters(), lr=FINETUNE_RATE, weight_decay=FINETUNE_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         targets = torch.from_numpy(labels).to(device)
@@ -150,6 +150,16 @@ def _repeatable(device: str, seed: int) -> Iterator[None]:
             yield
         finally:
             torch.use_deterministic_algorithms(before)
+
+
+def _frozen_statistics(model: nn.Module) -> nn.Module:
+    """Batch normalisation keeps ImageNet's statistics: those of few steps, or of batches that mix real and synthetic
+    pictures, would make the arms differ by more than their images.
+    """
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
+    return model
 
 
 def _judge(model: nn.Module, queries: Pixels, batch: int, device: str) -> Probabilities:

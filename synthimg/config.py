@@ -35,7 +35,7 @@ class Consent(Section):
     scope_column: str | None = None
     """Table column with each record's allowed uses, separated by `;`. Empty means: no consent."""
     expires_column: str | None = None
-    """Table column with each record's last valid day (YYYY-MM-DD); empty means: no end."""
+    """Table column with each record's last valid day (YYYY-MM-DD); empty means: `expires`, if given."""
 
 
 class Split(Section):
@@ -72,7 +72,8 @@ class Dataset(Section):
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """How a photograph becomes square."""
     duplicates: Annotated[int, Field(ge=0, le=16)] = 2
-    """Images whose 64-bit perceptual hashes differ in at most this many bits share a group; 0 = identical hashes only."""
+    """Images whose 64-bit perceptual hashes differ in at most this many bits (0 = identical hashes only), and whose
+    thumbnails correlate, share a group."""
     limit: Annotated[int, Field(ge=20)] | None = None
     """Use at most this many images per class (drawn by seed, whole groups): for trying things out."""
     split: Split = Split()

@@ -50,7 +50,7 @@ class Pretrain(Section):
     """Procedural images beside the corpus; half of them panels."""
     vae_channels: list[int] = [32, 48, 96, 128]
     latent_channels: Positive = 8
-    vae_steps: Positive = 4000
+    vae_steps: Positive = 3000
     vae_batch: Positive = 16
     vae_learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     vocabulary: Positive = 1500
@@ -59,7 +59,7 @@ class Pretrain(Section):
     text_width: Positive = 128
     text_layers: Positive = 2
     unet_channels: list[int] = [96, 160, 192]
-    unet_steps: Positive = 5000
+    unet_steps: Positive = 1800
     unet_batch: Positive = 16
     unet_learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     caption_dropout: float = 0.1

@@ -1,0 +1,97 @@
+"""Plan and sampler: balanced, seeded by name, independent of batch size."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tiny
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from synthimg.config import parse
+from synthimg.dataset.prepared import Prepared
+from synthimg.diffusion import base, sample
+from synthimg.errors import UserError
+from synthimg.generate import encode_png, plan, share_out
+
+
+@given(st.dictionaries(st.sampled_from(["text", "image", "edit"]), st.floats(0.01, 10), min_size=1), st.integers(1, 500))
+def test_share_out_adds_up_and_is_fair(weights: dict[str, float], count: int) -> None:
+    parts = share_out(weights, count)
+    assert sum(parts.values()) == count
+    total = sum(weights.values())
+    assert all(abs(parts[name] - count * weight / total) < 1 for name, weight in weights.items())
+
+
+def records() -> Prepared:
+    frame = pd.DataFrame({
+        "id": [f"{i:016x}" for i in range(12)], "label": ["cracked", "intact"] * 6, "split": ["train"] * 8 + ["test"] * 4,
+        "mask": True, "attribute.brightness": ["dark", "dark", "bright", "bright"] * 3,
+    })  # fmt: skip
+    return Prepared(frame, np.zeros((12, 8, 8, 3), np.uint8), None)
+
+
+def planned(tmp_path: Path, **generate: object) -> pd.DataFrame:
+    tree = tiny.settings(tmp_path, tmp_path, "embedded")
+    tree["generate"] = generate
+    return plan(parse(tree), records(), "model")
+
+
+def test_plan_is_balanced_and_starts_from_training_images_alone(tmp_path: Path) -> None:
+    rows = planned(tmp_path, count=16, methods={"text": 2, "image": 1, "from_common": 1})
+    assert rows["method"].value_counts().to_dict() == {"text": 8, "image": 4, "from_common": 4}
+    assert rows["id"].is_unique
+    assert rows["seed"].is_unique
+    assert (rows.groupby("method")["attribute.brightness"].value_counts(normalize=True) == 0.5).all()
+    sources = records().frame.set_index("id").loc[rows["source"][rows["source"] != ""]]
+    assert (sources["split"] == "train").all()
+    # a start image that already has the attribute asked for is preferred
+    asked = rows["attribute.brightness"][rows["source"] != ""].to_numpy()
+    assert (sources["attribute.brightness"].to_numpy() == asked).all()
+    assert set(sources["label"][(rows["method"] == "from_common")[rows["source"] != ""].to_numpy()]) == {"intact"}
+
+
+def test_a_longer_plan_begins_with_the_same_images(tmp_path: Path) -> None:
+    short, long = planned(tmp_path, count=5), planned(tmp_path, count=9)
+    assert short["id"].tolist() == long["id"].tolist()[:5]
+
+
+def test_unknown_axis_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="colour"):
+        planned(tmp_path, count=4, axes=["colour"])
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> object:
+    return base.load(str(tiny.sd15(tmp_path_factory.mktemp("base") / "sd")), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("start", [False, True])
+def test_a_picture_does_not_depend_on_its_batch(pipeline: object, start: bool) -> None:
+    prompts = base.encode_prompts(pipeline, ["a dark panel", "a bright panel", "", ""])
+    picture = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
+
+    def images(rows: list[int]) -> np.ndarray:
+        return sample.sample(
+            pipeline, prompts.rows([row % 2 for row in rows]), prompts.rows([2] * len(rows)), [100 + row for row in rows],
+            4, 3.0, 64, start=picture[rows] if start else None, strength=0.5,
+        )  # fmt: skip
+
+    together = images([0, 1, 2, 3]).astype(int)
+    alone = np.concatenate([images([row]) for row in range(4)]).astype(int)
+    assert np.abs(together - alone).max() <= 1
+    assert np.abs(together[0] - together[2]).max() > 1  # same prompt, another seed
+
+
+def test_png_carries_its_row() -> None:
+    picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+    with Image.open(io.BytesIO(encode_png(picture, {"id": "x", "strength": float("nan"), "prompt": "é"}))) as image:
+        assert json.loads(image.info["synthimg"]) == {"id": "x", "strength": None, "prompt": "é"}
+        assert (np.asarray(image) == picture).all()
