@@ -15,7 +15,7 @@ _PLACES = {
     "compare": "compare", "augment": "augment", "init": "init", "doctor": "doctor", "pretrain": "pretrain",
 }  # fmt: skip
 _NAMES = {"load_config": "load"}
-__all__ = sorted(_PLACES)  # noqa: PLE0605
+__all__ = sorted(_PLACES)
 
 
 def __getattr__(name: str) -> Any:

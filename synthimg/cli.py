@@ -101,9 +101,7 @@ def _stage(options: argparse.Namespace) -> None:
 
     config = load(options.config, options.overrides)
     from . import run as flow
-    from .stage import claim
 
-    claim(config)
     names = {"run": list(flow.STAGES), "generate": ["generate", "filter"]}.get(options.verb, [options.verb])
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {name}", flush=True)

@@ -48,7 +48,7 @@ class Pretrain(Section):
     resolution: Positive = 128
     scenes: Positive = 14000
     """Procedural images beside the corpus; half of them panels."""
-    vae_channels: list[int] = [32, 48, 96, 128]
+    vae_channels: tuple[int, ...] = (32, 48, 96, 128)
     latent_channels: Positive = 8
     vae_steps: Positive = 3000
     vae_batch: Positive = 16
@@ -58,7 +58,7 @@ class Pretrain(Section):
     tokens: Positive = 48
     text_width: Positive = 128
     text_layers: Positive = 2
-    unet_channels: list[int] = [96, 160, 192]
+    unet_channels: tuple[int, ...] = (96, 160, 192)
     unet_steps: Positive = 1800
     unet_batch: Positive = 16
     unet_learning_rate: Annotated[float, Field(gt=0)] = 6e-4

@@ -12,7 +12,9 @@ tensor code: `sample` draws parameters, `render` turns them into images and mask
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -125,7 +127,7 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
     Returns:
         images float32 [n, 3, resolution, resolution] in [0, 1]; masks of the object or defect, float32 [n, 1, ...] in {0, 1}.
     """
-    scene = replace(scene, **{name: v.to(device) for name, v in vars(scene).items() if isinstance(v, Tensor)})
+    scene = _each(scene, lambda field: field.to(device))
     generator = torch.Generator(device).manual_seed(scene.seed)
     n, style = len(scene.kind), scene.style
     axis = (torch.arange(resolution, device=device) + 0.5) / resolution * 2 - 1
@@ -142,7 +144,7 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
         rows = (scene.kind == index).nonzero()[:, 0]
         if len(rows):
             fields = (field[rows] for field in (wx, wy, coarse, fine, rough))
-            image[rows], mask[rows] = draw(_rows(scene, rows), x, y, *fields)
+            image[rows], mask[rows] = draw(_each(scene, lambda field, rows=rows: field[rows]), x, y, *fields)
     is_panel = (scene.kind == 0)[:, None, None, None]
 
     # illumination: level, gradient and vignette; then the camera: blur and noise
@@ -159,8 +161,9 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
     return image.clamp(0, 1), (mask > 0.5).float()[:, None]
 
 
-def _rows(scene: Scene, rows: Tensor) -> Scene:
-    return replace(scene, **{name: v[rows] for name, v in vars(scene).items() if isinstance(v, Tensor)})
+def _each(scene: Scene, change: Callable[[Tensor], Tensor]) -> Scene:
+    fields: dict[str, Any] = {name: change(value) for name, value in vars(scene).items() if isinstance(value, Tensor)}
+    return replace(scene, **fields)
 
 
 def _noise(n: int, resolution: int, falloff: Tensor, generator: torch.Generator) -> Tensor:

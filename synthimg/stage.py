@@ -80,7 +80,8 @@ def claim(config: Config) -> Path:
     folder = config.folder
     recorded = folder / "config.yaml"
     mine = config.model_dump(mode="json", exclude={"outputs"})
-    if recorded.exists():
+    # a configuration for which nothing was finished, say one that was refused, may be mended in place
+    if recorded.exists() and any(folder.glob("*/manifest.json")):
         theirs = yaml.safe_load(recorded.read_text())
         changed = sorted(_flat(mine).items() ^ _flat(theirs).items())
         if changed:
@@ -90,7 +91,7 @@ def claim(config: Config) -> Path:
                 f"nothing was changed. Choose another name, e.g. name={config.name}-2"
             )
         return folder
-    if folder.exists() and any(folder.iterdir()):
+    if not recorded.exists() and folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
     try:
         write_bytes(recorded, yaml.safe_dump(mine, sort_keys=False, allow_unicode=True).encode())

@@ -206,7 +206,7 @@ def test_damaged_weights_are_named(tmp_path: Path) -> None:
 def test_inception_is_taken_only_where_its_weights_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     assert features.choose(Evaluate()) == "efficientnet-lite0"
-    with pytest.raises(UserError, match="inception_weights: .* does not exist"):
+    with pytest.raises(UserError, match=r"inception_weights: .* does not exist"):
         features.choose(Evaluate(extractor="inception"))
     broken = tmp_path / "hub" / "checkpoints" / features.INCEPTION_FILE
     broken.parent.mkdir(parents=True)
