@@ -57,12 +57,20 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            _fail(f"{error.filename or 'the disk'}: no space left; free some and give the same command again: nothing is lost")
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    except Exception as error:
+        if _is_full(error):
+            where = getattr(error, "filename", None) or "the disk"
+            _fail(f"{where}: no space left; free some and give the same command again: nothing is lost")
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             _fail(f"{error.filename}: {error.strerror}")
         raise
+
+
+def _is_full(error: BaseException) -> bool:
+    """Whether a disk is full or a quota or file size limit reached; safetensors says so in words only."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return True
+    return any(f"(os error {number})" in str(error) for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -101,7 +109,11 @@ def _stage(options: argparse.Namespace) -> None:
 
     config = load(options.config, options.overrides)
     from . import run as flow
+    from .stage import check
 
+    check(config)
+    if options.verb == "run":
+        flow.foresee(config)
     names = {"run": list(flow.STAGES), "generate": ["generate", "filter"]}.get(options.verb, [options.verb])
     for number, name in enumerate(names, 1):
         print(f"[{number}/{len(names)}] {name}", flush=True)
@@ -135,13 +147,10 @@ def _closing(folder: Path) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from .compare import compare, load, table, warnings
+    from .compare import compare, load, table
 
     page = compare(options.runs, options.to)
-    runs = load(options.runs)
-    print(table(runs))
-    for warning in warnings(runs):
-        print(f"warning: {warning}")
+    print(table(load(options.runs)))
     print(f"\ncomparison: {page}")
 
 
@@ -154,7 +163,7 @@ def _augment(options: argparse.Namespace) -> None:
 def _init(options: argparse.Namespace) -> None:
     from .init import init
 
-    print(f"\nwritten: {init(options.folder)}; fill in the consent, then: synthimg run <it>")
+    print(f"then: synthimg run {init(options.folder)}")
 
 
 def _doctor(options: argparse.Namespace) -> None:

@@ -38,8 +38,10 @@ def compare(runs: list[Path], out: Path | None = None) -> Path:
     """Write one page on several evaluated runs; by default beside the first one, as `compare-<names>.html`.
 
     Raises:
-        UserError: naming the run that has no metrics, or a file at `out` that is not a comparison.
+        UserError: fewer than two runs, naming the run that has no metrics, or a file at `out` that is not a comparison.
     """
+    if len(runs) < 2:
+        raise UserError(f"compare: expected two or more runs, found {len(runs)}")
     loaded = load(runs)
     target = out or default_path(runs, [run.name for run in loaded])
     if target.is_dir() or (target.exists() and MARK not in target.read_bytes()[:4096]):
@@ -52,11 +54,9 @@ def load(runs: list[Path]) -> list[Run]:
     """Read what is compared of each run.
 
     Raises:
-        UserError: fewer than two runs, one named twice, or files missing.
+        UserError: one named twice, or files missing.
     """
     paths = [Path(run) for run in runs]
-    if len(paths) < 2:
-        raise UserError(f"compare: expected two or more runs, found {len(paths)}")
     resolved = [path.resolve() for path in paths]
     for path in (path for path, full in zip(paths, resolved, strict=True) if resolved.count(full) > 1):
         raise UserError(f"{path}: named twice")

@@ -5,20 +5,25 @@ Unknown keys are refused by name, `key.sub=value` overrides come from the comman
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import UserError
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Day = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)]
+"""YYYY-MM-DD; YAML reads it as a date where it is not quoted."""
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False, protected_namespaces=()
+    )  # fmt: skip
 
 
 class Consent(Section):
@@ -30,7 +35,7 @@ class Consent(Section):
     """Licence or consent form that covers the whole data set, e.g. `CC BY-NC 4.0`. Needs `scope`."""
     scope: list[str] = []
     """Uses that the data-set-wide licence allows, e.g. [research]."""
-    expires: str | None = None
+    expires: Day | None = None
     """Day (YYYY-MM-DD) after which the data-set-wide entry no longer holds."""
     scope_column: str | None = None
     """Table column with each record's allowed uses, separated by `;`. Empty means: no consent."""
@@ -244,6 +249,8 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")
     if config.generate.methods.controlnet and not config.finetune.controlnet:
         raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
+    if config.finetune.controlnet == "mask" and not config.dataset.mask:
+        raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")
     if not any(config.generate.methods.model_dump().values()):
         raise UserError(f"{where}: generate.methods: at least one weight must be above 0")
     return config

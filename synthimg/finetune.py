@@ -23,7 +23,7 @@ from .config import Config
 from .dataset import captions
 from .dataset.conditions import condition
 from .dataset.prepared import Prepared, load
-from .diffusion import adapters, base, cache, sample
+from .diffusion import adapters, base, cache, checkpoints, sample
 from .diffusion.train import Cached, Predict, Step, predict_controlnet, predict_unet, train
 from .errors import UserError
 from .seeds import derive
@@ -39,7 +39,7 @@ def finetune(config: Config) -> Path:
     Raises:
         UserError: nothing is prepared, the base cannot be loaded, or masks are wanted and there are none.
     """
-    run = stage.claim(config)
+    run = stage.check(config)
     folder = run / "finetune"
     prepared = load(run)
     key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
@@ -76,6 +76,7 @@ def finetune(config: Config) -> Path:
             _appear(folder / "controlnet", controlnet.save_pretrained)
     accelerator.end_training()
     if accelerator.is_main_process:
+        checkpoints.discard(folder / "checkpoints")
         stage.finish(folder, key, started, {"images": len(rows), "precision": accelerator.mixed_precision})
     accelerator.wait_for_everyone()
     return folder
@@ -146,15 +147,14 @@ def _train(
 ) -> None:  # fmt: skip
     """Run the loop of one part to its end: loss table, tracker, validation sheets, progress."""
     settings = config.finetune
-    checkpoints = folder / "checkpoints" / part
     if accelerator.log_with and not accelerator.trackers:
         accelerator.init_trackers("synthimg")
     loop = train(
-        model, predict, base.training_schedule(pipeline), cached, settings, steps, checkpoints,
+        model, predict, base.training_schedule(pipeline), cached, settings, steps, folder / "checkpoints" / part,
         derive(seed, part), accelerator,
     )  # fmt: skip
     with tqdm(total=steps, desc=f"fine-tune {part}", unit="step", disable=not accelerator.is_main_process) as bar:
-        for step in _logged(loop, folder / f"loss-{part}.csv"):
+        for step in _logged(loop, folder / f"loss-{part}.csv") if accelerator.is_main_process else loop:
             bar.update(step.number - bar.n)
             bar.set_postfix(loss=f"{step.loss:.3f}")
             accelerator.log({f"{part}/loss": step.loss, f"{part}/learning_rate": step.learning_rate}, step.number)

@@ -35,7 +35,7 @@ def generate(config: Config) -> Path:
     Raises:
         UserError: the adapter is not trained yet, or the plan names an unknown axis.
     """
-    run = stage.claim(config)
+    run = stage.check(config)
     folder = run / "generate"
     prepared = load(run)
     if not (run / "finetune" / "manifest.json").exists():

@@ -33,8 +33,10 @@ def prepare(config: Config) -> Path:
         UserError: no consent, a missing column, a rare class that cannot be split, a data set that has changed.
     """
     started = time.monotonic()
+    stage.check(config)
     dataset = config.dataset
     prompts = captions.load(dataset.prompts)
+    captions.grid(prompts, config.generate.axes)  # refuses an unknown axis here, not after hours of fine-tuning
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
     found = records.make_records(source, dataset, prompts.columns)
@@ -45,6 +47,7 @@ def prepare(config: Config) -> Path:
     kept = splits.within_limit(list(usable["label"]), list(usable["group"]), dataset.limit, config.seed)
     usable = usable[kept].reset_index(drop=True)
     usable.insert(0, "id", [identity(path) for path in usable["path"]])
+    _split(usable, config)  # what has too few groups now has no more once duplicates have joined them
 
     folder = stage.claim(config) / "dataset"
     wanted = stage.key(config, "prepare", ["seed", "resolution", "dataset"])
@@ -187,11 +190,10 @@ def _write_part(
     folder.mkdir(parents=True, exist_ok=True)
     size, side = config.resolution, duplicates.SIDE
     blank = np.zeros((size, size), np.uint8)
-    pixels = np.array([item.pixels for item in good], np.uint8).reshape(-1, size, size, 3)
-    np.save(folder / "pixels.npy", pixels)
+    stage.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
     if config.dataset.mask:
-        masks = [blank if item.mask is None else item.mask for item in good]
-        np.save(folder / "masks.npy", np.array(masks, np.uint8).reshape(-1, size, size))
+        masks = (blank if item.mask is None else item.mask for item in good)
+        stage.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
     facts: dict[str, Any] = {
         "read": np.array(read, bool),
         "masked": np.array([item.mask is not None for item in good], bool),
@@ -214,14 +216,7 @@ def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
     """Join arrays on disk, one piece in memory at a time; returns a memory map of the whole."""
     shapes = [np.load(piece, mmap_mode="r").shape for piece in pieces]
     whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    part = path.with_name(f".{path.name}.part")
-    out = np.lib.format.open_memmap(part, "w+", np.uint8, whole)
-    start = 0
-    for piece, shape in zip(pieces, shapes, strict=True):
-        out[start : start + shape[0]] = np.load(piece)
-        start += shape[0]
-    out.flush()
-    part.replace(path)
+    stage.write_blocks(path, whole, map(np.load, pieces))
     return np.load(path, mmap_mode="r")
 
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .config import Config
+from .diffusion import base
 from .evaluate import evaluate
 from .filter import filter_images
 from .finetune import finetune
 from .generate import generate
+from .metrics.features import choose
 from .prepare import prepare
 from .report import report
 
@@ -30,10 +32,24 @@ def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> 
     Args:
         announce: told each stage's name before it starts.
     """
+    foresee(config)
     for number, (name, stage) in enumerate(STAGES.items(), 1):
         announce(f"[{number}/{len(STAGES)}] {name}")
         stage(config)
     return config.folder / "report.html"
+
+
+def foresee(config: Config) -> None:
+    """Refuse at once what a stage not yet done would refuse after hours: a device, base or weights that are not there.
+
+    Raises:
+        UserError: as those stages raise it.
+    """
+    if not (config.folder / "generate" / "manifest.json").exists():
+        base.choose_device(config.device)
+        base.find(config.base)
+    if not (config.folder / "evaluate" / "manifest.json").exists():
+        choose(config.evaluate)
 
 
 def timings(folder: Path) -> dict[str, dict[str, float]]:

@@ -35,12 +35,34 @@ def write_bytes(path: Path, data: bytes) -> None:
     The temporary name is the same for every try, so a killed write leaves nothing behind that the next does not take over.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
+    part = _part(path)
     with part.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def write_blocks(path: Path, shape: tuple[int, ...], blocks: Iterable[Any]) -> None:
+    """Write uint8 arrays one after another as a single .npy of this shape, atomically, with one of them in memory.
+
+    Plain writes, unlike a memory map, fail with an error instead of a bus error where the disk is full.
+    """
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _part(path)
+    with part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            file.write(block.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _part(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -71,18 +93,21 @@ def write_array(path: Path, array: Any) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def claim(config: Config) -> Path:
-    """Make the run's folder and record the configuration, or check that it is the one recorded there.
+def check(config: Config) -> Path:
+    """The run's folder, once it is known to hold this configuration or nothing yet; writes nothing.
 
     Raises:
-        UserError: the folder belongs to another configuration (nothing is touched), or cannot be written.
+        UserError: the folder belongs to another configuration, or to something else.
     """
     folder = config.folder
     recorded = folder / "config.yaml"
     mine = config.model_dump(mode="json", exclude={"outputs"})
     # a configuration for which nothing was finished, say one that was refused, may be mended in place
     if recorded.exists() and any(folder.glob("*/manifest.json")):
-        theirs = yaml.safe_load(recorded.read_text())
+        try:
+            theirs = yaml.safe_load(recorded.read_text())
+        except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{recorded}: cannot be read as YAML: {' '.join(str(error).split())}") from error
         changed = sorted(_flat(mine).items() ^ _flat(theirs).items())
         if changed:
             keys = ", ".join(sorted({key for key, _ in changed}))
@@ -90,9 +115,22 @@ def claim(config: Config) -> Path:
                 f"{folder}: holds a run with another configuration (differs in {keys}); "
                 f"nothing was changed. Choose another name, e.g. name={config.name}-2"
             )
-        return folder
-    if not recorded.exists() and folder.exists() and any(folder.iterdir()):
+    elif not recorded.exists() and folder.is_dir() and any(path.name != _part(recorded).name for path in folder.iterdir()):
         raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
+    return folder
+
+
+def claim(config: Config) -> Path:
+    """Make the run's folder and record the configuration, or check that it is the one recorded there.
+
+    Raises:
+        UserError: the folder belongs to another configuration (nothing is touched), or cannot be written.
+    """
+    folder = check(config)
+    recorded = folder / "config.yaml"
+    if any(folder.glob("*/manifest.json")):
+        return folder
+    mine = config.model_dump(mode="json", exclude={"outputs"})
     try:
         write_bytes(recorded, yaml.safe_dump(mine, sort_keys=False, allow_unicode=True).encode())
     except OSError as error:
@@ -102,7 +140,7 @@ def claim(config: Config) -> Path:
 
 def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
     if not isinstance(tree, dict):
-        return {prefix: json.dumps(tree)}
+        return {prefix: json.dumps(tree, default=str)}
     return {key: value for name, sub in tree.items() for key, value in _flat(sub, f"{prefix}.{name}".lstrip(".")).items()}
 
 

@@ -13,10 +13,10 @@ import pandas as pd
 from ..config import Consent
 from ..errors import UserError
 
-MEND = """add to the configuration, under dataset.consent:
-    licence: <name of the licence or consent form that covers these images>
-    scope: [research]
-or name the table's column with each record's allowed uses: scope_column: <column>"""
+MEND = (
+    "add to the configuration, under dataset.consent, `licence: <the licence or consent form that covers these images>` and "
+    "`scope: [research]`, or name the table's column with each record's allowed uses: `scope_column: <column>`"
+)
 
 
 def effective(configured: Consent, own: Consent | None) -> Consent:

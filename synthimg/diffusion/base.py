@@ -48,16 +48,12 @@ def load(base: str, device: torch.device) -> Any:
     """
     disable_progress_bar()
     transformers.utils.logging.disable_progress_bar()
-    path = EMBEDDED if base == "embedded" else Path(base)
+    path = find(base)
     try:
-        if path.is_file():
+        if path and path.is_file():
             pipeline = _single_file(path)
-        elif path.is_dir():
-            if not (path / "model_index.json").exists():
-                raise UserError(f"base '{base}': the folder has no model_index.json; expected diffusers' folder format")
+        elif path:
             pipeline = DiffusionPipeline.from_pretrained(path, use_safetensors=True, local_files_only=True, safety_checker=None)
-        elif base == "embedded" or base.count("/") != 1 or base.startswith((".", "/", "~")):
-            raise UserError(f"base '{base}': no such file or folder (and not a hub id, which reads owner/name)")
         else:
             pipeline = DiffusionPipeline.from_pretrained(base, use_safetensors=True, safety_checker=None)
     except (OSError, ValueError, SafetensorError) as error:
@@ -69,6 +65,22 @@ def load(base: str, device: torch.device) -> Any:
     for part in modules(pipeline):
         part.requires_grad_(False).eval().to(device)
     return pipeline
+
+
+def find(base: str) -> Path | None:
+    """The file or folder of a base on this machine; None for a hub id.
+
+    Raises:
+        UserError: neither there nor a hub id, or a folder of another format.
+    """
+    path = EMBEDDED if base == "embedded" else Path(base)
+    if path.is_dir() and not (path / "model_index.json").exists():
+        raise UserError(f"base '{base}': the folder has no model_index.json; expected diffusers' folder format")
+    if path.exists():
+        return path
+    if base == "embedded" or base.count("/") != 1 or base.startswith((".", "/", "~")):
+        raise UserError(f"base '{base}': no such file or folder (and not a hub id, which reads owner/name)")
+    return None
 
 
 def _single_file(path: Path) -> Any:
