@@ -38,4 +38,4 @@ def _statistics(features: Features) -> tuple[NDArray[np.float64], NDArray[np.flo
     wide = np.asarray(features, np.float64)
     mean = wide.mean(axis=0)
     factor = (wide - mean) / np.sqrt(len(wide) - 1)
-    return mean, factor if len(wide) <= wide.shape[1] else np.linalg.qr(factor, mode="r")
+    return mean, factor if len(wide) <= wide.shape[1] else np.asarray(np.linalg.qr(factor, mode="r"))
