@@ -63,7 +63,7 @@ def load(base: str, device: torch.device) -> Any:
         raise UserError(f"base '{base}': is a {type(pipeline).__name__}; expected Stable Diffusion 1.x, 2.x or XL")
     pipeline.set_progress_bar_config(disable=True)
     for part in modules(pipeline):
-        part.requires_grad_(False).eval().to(device)
+        part.requires_grad_(False).eval().to(device, torch.float32)
     return pipeline
 
 
