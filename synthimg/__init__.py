@@ -1,7 +1,7 @@
 """synthimg: synthetic images for rare classes, and an honest measure of whether they help.
 
-    from synthimg import load_config, run
-    report = run(load_config("configs/quickstart.yaml", ["seed=1"]))
+from synthimg import load_config, run
+report = run(load_config("configs/quickstart.yaml", ["seed=1"]))
 """
 
 from __future__ import annotations

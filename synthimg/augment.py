@@ -165,9 +165,7 @@ def _attributes(row: dict[str, Any], records: pd.DataFrame) -> dict[str, str]:
 def _lineage(plan: dict[str, Any]) -> dict[str, Any]:
     """How an image was made; empty words and nulls for a real one."""
     settings = {name: plan.get(name) for name in SETTINGS}
-    known = {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in settings.items()
-    }
+    known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in settings.items()}
     return {**{name: plan.get(name, "") for name in LINEAGE}, **known}
 
 

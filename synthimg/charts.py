@@ -54,9 +54,7 @@ class Scale:
         return _n(self.start + share * (self.end - self.start))
 
 
-def dots(
-    rows: Sequence[Dot], title: str, *, bounds: tuple[float, float] | None = None, mark: float | None = None
-) -> Markup:
+def dots(rows: Sequence[Dot], title: str, *, bounds: tuple[float, float] | None = None, mark: float | None = None) -> Markup:
     """Means with 95 % intervals, one row each, single points below; `mark` is a line to compare with."""
     if not rows:
         return Markup()

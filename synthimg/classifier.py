@@ -28,7 +28,8 @@ Probabilities = NDArray[np.float64]
 Balance = Literal["none", "loss", "draws"]
 """How class imbalance is met: not at all, by weights in the loss, or by drawing every class equally often."""
 
-# Chosen once, on validation parts alone, before any test score was looked at (docs/architecture.md names the data).
+# The head's were chosen once, on validation parts of ELPV alone, before any test score was looked at (docs/log.md);
+# those of fine-tuning are customary values and were never tuned.
 HEAD_RATE, HEAD_DECAY = 3e-4, 1e-1
 FINETUNE_RATE, FINETUNE_DECAY = 3e-4, 1e-2
 
@@ -126,9 +127,7 @@ def finetune(
         targets = torch.from_numpy(labels).to(device)
         per_class = class_weights(labels, classes).to(device) if balance == "loss" else None
         for step, rows in enumerate(order(labels, steps, batch, seed, balanced=balance == "draws")):
-            images = torch.stack(
-                [jitter(pixels[row], derive(seed, step, slot), strong) for slot, row in enumerate(rows)]
-            )
+            images = torch.stack([jitter(pixels[row], derive(seed, step, slot), strong) for slot, row in enumerate(rows)])
             optimiser.zero_grad()
             loss = F.cross_entropy(model(normalise(images.to(device))), targets[rows], weight=per_class)
             loss.backward()

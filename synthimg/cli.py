@@ -75,10 +75,14 @@ def _is_full(error: BaseException) -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """All verbs and their arguments."""
-    top = argparse.ArgumentParser(prog="synthimg", description="Synthetic images for rare classes, judged by recall on real ones.")
+    top = argparse.ArgumentParser(
+        prog="synthimg", description="Synthetic images for rare classes, judged by recall on real ones."
+    )
     verbs = top.add_subparsers(dest="verb", required=True, metavar="VERB")
     for name, text in HELP.items():
-        sub = verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {EXAMPLES[name]}")
+        sub = verbs.add_parser(
+            name, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=f"example: {EXAMPLES[name]}"
+        )
         if name in STAGE_VERBS:
             sub.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
             sub.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change keys of the configuration")

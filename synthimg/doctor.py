@@ -45,7 +45,9 @@ def doctor() -> str:
     ]
     for name, (ram, gpu) in NEEDS.items():
         fits = memory.total / GIB >= ram and (video >= gpu or gpu == 0)
-        rows.append((name, "yes" if fits else f"no: asks for {ram} GiB of memory" + (f" and a GPU with {gpu} GiB" if gpu else "")))
+        rows.append(
+            (name, "yes" if fits else f"no: asks for {ram} GiB of memory" + (f" and a GPU with {gpu} GiB" if gpu else ""))
+        )
     return "\n".join(f"{name:<28}{value}".rstrip() for name, value in rows)
 
 

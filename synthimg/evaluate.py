@@ -25,7 +25,7 @@ from .metrics.features import Extractor, choose, write_array
 from .metrics.quality import assess
 from .metrics.recall import threshold_at
 from .seeds import derive
-from .stage import claim, finish, is_done, key, write_json, write_table
+from .stage import check, finish, is_done, key, write_json, write_table
 from .synthetic import decisions, plan
 
 
@@ -36,9 +36,9 @@ def evaluate(config: Config) -> Path:
         UserError: the folder is another configuration's, an earlier stage has not finished, a synthetic image cannot be
             read, or a split lacks images.
     """
-    started, run = time.monotonic(), claim(config)
+    started, run = time.monotonic(), check(config)
     data, planned, decided = load(run), plan(run), decisions(run)
-    check(data.frame, config.dataset.rare_class)
+    check_splits(data.frame, config.dataset.rare_class)
     folder, extractor = run / "evaluate", choose(config.evaluate)
     before = [run / name for name in ("dataset", "generate", "filter")]
     wanted = key(config, "evaluate", ("seed", "resolution", "dataset", "evaluate"), before)
@@ -67,7 +67,7 @@ def evaluate(config: Config) -> Path:
     return finish(folder, wanted, started)
 
 
-def check(frame: pd.DataFrame, rare: str) -> None:
+def check_splits(frame: pd.DataFrame, rare: str) -> None:
     """Refuse splits on which recall at a fixed specificity cannot be measured."""
     is_rare = frame["label"] == rare
     for split, wanted, what in (

@@ -21,7 +21,7 @@ from .dataset.prepared import load
 from .metrics.features import Features, Pixels, cached, chunks, pick_device
 from .metrics.nearest import copy_threshold, duplicates, nearest
 from .seeds import derive
-from .stage import claim, finish, is_done, key, write_table
+from .stage import check, finish, is_done, key, write_table
 from .synthetic import pictures, plan
 
 STEPS, BATCH = 400, 64
@@ -34,7 +34,7 @@ def filter_images(config: Config) -> Path:
     Raises:
         UserError: the folder is another configuration's, an earlier stage has not finished, or an image cannot be read.
     """
-    started, run = time.monotonic(), claim(config)
+    started, run = time.monotonic(), check(config)
     data, rows = load(run), plan(run)
     folder, ids = run / "filter", list(rows["id"])
     wanted = key(config, "filter", ("seed", "resolution", "dataset", "filter"), [run / "dataset", run / "generate"])

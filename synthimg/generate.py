@@ -80,7 +80,9 @@ def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
                 **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
                 "source": record if method in ("image", "from_common") else "",
                 "condition": record if method == "controlnet" else "",
-                "strength": strengths[i // len(cells) % len(strengths)] if method in ("image", "from_common") else float("nan"),
+                "strength": strengths[i // len(cells) % len(strengths)]
+                if method in ("image", "from_common")
+                else float("nan"),
                 "seed": seed,
                 "guidance": settings.guidance,
                 "steps": settings.steps,

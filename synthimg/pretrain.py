@@ -79,7 +79,9 @@ def pretrain(path: Path, to: Path | None = None) -> Path:
     tokenizer = _tokenizer(texts, settings, work / "tokenizer")
     vae = _vae(pixels, settings, work, device)
     moments = _moments(vae, pixels, work / "latents.npy")
-    ids = tokenizer(texts, padding="max_length", max_length=settings.tokens, truncation=True, return_tensors="pt")["input_ids"]
+    ids = tokenizer(texts, padding="max_length", max_length=settings.tokens, truncation=True, return_tensors="pt")[
+        "input_ids"
+    ]
     empty = tokenizer([""], padding="max_length", max_length=settings.tokens, return_tensors="pt")["input_ids"]
     unet, text_encoder = _denoiser(moments, ids, empty, len(tokenizer), settings, work / "unet", device)
     pipeline = StableDiffusionPipeline(
@@ -135,8 +137,12 @@ def _tokenizer(texts: list[str], settings: Pretrain, folder: Path) -> CLIPTokeni
         learner = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
         learner.normalizer = normalizers.Lowercase()
         words = pre_tokenizers.Split(Regex(CLIP_WORDS), "removed", invert=True)
-        learner.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-        trainer = trainers.BpeTrainer(vocab_size=settings.vocabulary, min_frequency=20, end_of_word_suffix="</w>", show_progress=False)
+        learner.pre_tokenizer = pre_tokenizers.Sequence(
+            [words, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
+        )
+        trainer = trainers.BpeTrainer(
+            vocab_size=settings.vocabulary, min_frequency=20, end_of_word_suffix="</w>", show_progress=False
+        )
         learner.train_from_iterator(texts, trainer)
         merges = json.loads(learner.to_str())["model"]["merges"]
         letters = sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -186,7 +192,7 @@ def _moments(vae: AutoencoderKL, pixels: np.ndarray, path: Path) -> Tensor:
 
 
 def _scheduler() -> DPMSolverMultistepScheduler:
-    """v-prediction with zero terminal SNR and trailing steps (Lin et al., 2023), sampled by DPM-Solver++ (Lu et al., 2022)."""
+    """v-prediction, zero terminal SNR and trailing steps (Lin et al., 2023), sampled by DPM-Solver++ (Lu et al., 2022)."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",

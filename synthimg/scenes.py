@@ -125,7 +125,7 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
     """Draw the scenes.
 
     Returns:
-        images float32 [n, 3, resolution, resolution] in [0, 1]; masks of the object or defect, float32 [n, 1, ...] in {0, 1}.
+        images float32 [n, 3, resolution, resolution] in [0, 1]; masks of the object or defect [n, 1, ...], 0 or 1.
     """
     scene = _each(scene, lambda field: field.to(device))
     generator = torch.Generator(device).manual_seed(scene.seed)
@@ -218,7 +218,9 @@ def _panel(scene: Scene, x: Tensor, y: Tensor, wx: Tensor, wy: Tensor, coarse: T
     dead = _edge(-cut, 0.02) * _edge(-cut2, 0.02) * ((scene.count >= 2)[:, None, None] & (style[:, 17] < 0.4))
     body = body * (1 - (0.15 + 0.75 * style[:, 18]) * dead)
     frame = torch.maximum(x.abs(), y.abs()) - 0.97
-    corner = x.abs() + y.abs() - torch.where(style[:, 19] < 0.5, 1.7 + 0.15 * style[:, 20], torch.full_like(style[:, 19], 2.2))
+    corner = (
+        x.abs() + y.abs() - torch.where(style[:, 19] < 0.5, 1.7 + 0.15 * style[:, 20], torch.full_like(style[:, 19], 2.2))
+    )
     body = body * (1 - 0.75 * _edge(-torch.maximum(frame, corner), 0.01))
     return body[:, None].expand(-1, 3, -1, -1), torch.maximum(crack_line, dead)
 
@@ -226,7 +228,10 @@ def _panel(scene: Scene, x: Tensor, y: Tensor, wx: Tensor, wy: Tensor, coarse: T
 def _skin(scene: Scene, x: Tensor, y: Tensor, wx: Tensor, wy: Tensor, coarse: Tensor, fine: Tensor, rough: Tensor):
     style = scene.style[:, :, None, None]
     tone = SKIN_RGB.to(x.device)[scene.tone][..., None, None] * (0.94 + 0.12 * scene.style[:, 7:10, None, None])
-    skin = tone + (0.035 * rough * fine + 0.02 * coarse)[:, None] * torch.tensor([1.0, 1.1, 1.1], device=x.device)[:, None, None]
+    skin = (
+        tone
+        + (0.035 * rough * fine + 0.02 * coarse)[:, None] * torch.tensor([1.0, 1.1, 1.1], device=x.device)[:, None, None]
+    )
     px, py = (0.4 * scene.place[:, 0, i, None, None] for i in (0, 1))
     angle, stretch = math.pi * style[:, 10], 0.65 + 0.35 * style[:, 11]
     u = (wx - px) * angle.cos() + (wy - py) * angle.sin()

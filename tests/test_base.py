@@ -32,7 +32,12 @@ def test_embedded_tokenizer_reads_any_text() -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("no/such/folder", "no such file"), ("/nowhere", "no such file"), ("{folder}", "model_index.json"), ("{file}", "cannot be loaded")],
+    [
+        ("no/such/folder", "no such file"),
+        ("/nowhere", "no such file"),
+        ("{folder}", "model_index.json"),
+        ("{file}", "cannot be loaded"),
+    ],
 )
 def test_wrong_bases_are_named(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "broken.safetensors").write_bytes(b"not a model")

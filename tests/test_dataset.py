@@ -122,9 +122,10 @@ def test_attributes_of_known_images():
     grey = attributes.measure(np.full((1, 32, 32, 3), 51, np.uint8), list(attributes.ESTIMATORS))
     assert grey["brightness"][0] == pytest.approx(0.2) and grey["warmth"][0] == 0 == grey["saturation"][0]
     assert grey["contrast"][0] == pytest.approx(0, abs=1e-6) and grey["texture"][0] == pytest.approx(0, abs=1e-6)
-    assert attributes.measure(np.zeros((2, 32, 32, 3), np.uint8), ["skin_tone", "lesion_size"])[
-        "lesion_size"
-    ].tolist() == [0, 0]
+    assert attributes.measure(np.zeros((2, 32, 32, 3), np.uint8), ["skin_tone", "lesion_size"])["lesion_size"].tolist() == [
+        0,
+        0,
+    ]
 
 
 def test_lab_of_white_black_and_red():

@@ -70,9 +70,7 @@ def test_metrics_keep_the_contract(done: Config) -> None:
 
 def test_numbers_follow_from_the_predictions(done: Config) -> None:
     predictions = pd.read_parquet(done.folder / "evaluate" / "predictions.parquet")
-    thresholds = pd.read_parquet(done.folder / "evaluate" / "thresholds.parquet").set_index(["arm", "seed"])[
-        "threshold"
-    ]
+    thresholds = pd.read_parquet(done.folder / "evaluate" / "thresholds.parquet").set_index(["arm", "seed"])["threshold"]
     predictions["above"] = (
         predictions["score"] > thresholds.loc[pd.MultiIndex.from_frame(predictions[["arm", "seed"]])].to_numpy()
     )

@@ -67,7 +67,9 @@ def test_lora_loads_with_plain_diffusers_and_changes_the_picture(finished: Confi
 
     def draw() -> np.ndarray:
         generator = torch.Generator().manual_seed(0)
-        found = pipeline("a cracked panel", height=64, width=64, num_inference_steps=2, generator=generator, output_type="np")
+        found = pipeline(
+            "a cracked panel", height=64, width=64, num_inference_steps=2, generator=generator, output_type="np"
+        )
         return np.asarray(found.images)
 
     before = draw()

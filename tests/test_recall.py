@@ -137,9 +137,7 @@ def test_comparison_takes_the_best_control_and_pairs_the_arms() -> None:
     low, high = found["gain"]["ci95"]
     assert low <= found["gain"]["mean"] <= high
     assert found["oracle_gap_closed"] == pytest.approx(found["gain"]["mean"] / (means["oracle"] - means["weighted"]))
-    assert np.mean(found["arms"]["real"]["per_seed"]["recall"]) == pytest.approx(
-        found["arms"]["real"]["recall"]["mean"]
-    )
+    assert np.mean(found["arms"]["real"]["per_seed"]["recall"]) == pytest.approx(found["arms"]["real"]["recall"]["mean"])
     assert set(found["arms"]["real"]["other_recall"]) == {"dull", "plain"}
 
 

@@ -17,9 +17,7 @@ def data_sets(draw):
     for label in "abc"[: draw(st.integers(2, 3))]:
         for number, size in enumerate(draw(st.lists(st.integers(1, 6), min_size=6, max_size=20))):
             rows += [(label, f"{label}{number}")] * size
-    for number, labels in enumerate(
-        draw(st.lists(st.lists(st.sampled_from("ab"), min_size=2, max_size=4), max_size=4))
-    ):
+    for number, labels in enumerate(draw(st.lists(st.lists(st.sampled_from("ab"), min_size=2, max_size=4), max_size=4))):
         rows += [(label, f"mixed{number}") for label in labels]
     return [(f"{index:016x}", label, group) for index, (label, group) in enumerate(rows)]
 

@@ -97,9 +97,7 @@ def find(name: str) -> Path:
         if path.is_file():
             return path
     there = sorted({path.stem for folder in FOLDERS for path in folder.glob("*.yaml")})
-    raise UserError(
-        f"dataset.prompts: no prompts file '{name}'; give a .yaml file's path, or one of: {', '.join(there)}"
-    )
+    raise UserError(f"dataset.prompts: no prompts file '{name}'; give a .yaml file's path, or one of: {', '.join(there)}")
 
 
 def load(name: str) -> Prompts:
@@ -135,9 +133,7 @@ def categories(attribute: Attribute, values: np.ndarray) -> list[str]:
 def words(prompts: Prompts, chosen: dict[str, str]) -> dict[str, str]:
     """Words for each attribute's category; a category without words stands for itself, a missing one is left out."""
     held = {name: chosen.get(name, "") for name in prompts.attributes}
-    return {
-        name: prompts.attributes[name].values.get(category, category) for name, category in held.items() if category
-    }
+    return {name: prompts.attributes[name].values.get(category, category) for name, category in held.items() if category}
 
 
 def caption(template: str, label_words: str, attribute_words: dict[str, str]) -> str:

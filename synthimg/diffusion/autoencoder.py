@@ -80,7 +80,7 @@ def train(
 
 
 class Perceptual(nn.Module):
-    """Distance between unit-normalised ImageNet feature maps (after LPIPS, Zhang et al. 2018, without its learned weights)."""
+    """Distance of unit-normalised ImageNet feature maps (after LPIPS, Zhang et al. 2018, without its learned weights)."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()

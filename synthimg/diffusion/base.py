@@ -53,7 +53,9 @@ def load(base: str, device: torch.device) -> Any:
         if path and path.is_file():
             pipeline = _single_file(path)
         elif path:
-            pipeline = DiffusionPipeline.from_pretrained(path, use_safetensors=True, local_files_only=True, safety_checker=None)
+            pipeline = DiffusionPipeline.from_pretrained(
+                path, use_safetensors=True, local_files_only=True, safety_checker=None
+            )
         else:
             pipeline = DiffusionPipeline.from_pretrained(base, use_safetensors=True, safety_checker=None)
     except (OSError, ValueError, SafetensorError) as error:

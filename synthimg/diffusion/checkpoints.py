@@ -54,9 +54,7 @@ def restore(folder: Path, weights: Mapping[str, Tensor], optimizer: Optimizer, e
             # Adam keeps its step count on the CPU, its moments beside the parameter
             optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
         if ema:
-            ema.shadow_params = [
-                file.get_tensor(f"ema.{i}").to(shadow.device) for i, shadow in enumerate(ema.shadow_params)
-            ]
+            ema.shadow_params = [file.get_tensor(f"ema.{i}").to(shadow.device) for i, shadow in enumerate(ema.shadow_params)]
             ema.optimization_step = step
     return step
 

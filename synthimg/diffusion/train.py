@@ -24,7 +24,7 @@ from . import checkpoints
 from .base import Prompts
 
 Predict = Callable[[nn.Module, Tensor, Tensor, Prompts, Tensor | None], Tensor]
-"""(model, noisy latents [N, C, h, w], timesteps [N], prompts, condition maps [N, 3, H, W] or None) -> prediction [N, C, h, w]."""
+"""(model, noisy latents [N, C, h, w], timesteps [N], prompts, condition maps [N, 3, H, W] or None) -> prediction."""
 
 
 class Cached(NamedTuple):

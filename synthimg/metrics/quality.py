@@ -42,8 +42,7 @@ def assess(
         },
         "warning": warning(len(synthetic), len(real), len(one), len(two)),
         "marginals": {
-            name: marginals.compare(values, made, (values[one], values[two]))
-            for name, (values, made) in attributes.items()
+            name: marginals.compare(values, made, (values[one], values[two])) for name, (values, made) in attributes.items()
         },
     }
 
