@@ -21,7 +21,13 @@ from synthimg.diffusion.train import Cached, add_noise, denoising_loss, draw, le
 from synthimg.finetune import draw_weights
 
 EPSILON = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
-VELOCITY = DDPMScheduler.from_config({**EPSILON.config, "prediction_type": "v_prediction", "rescale_betas_zero_snr": True})
+VELOCITY = DDPMScheduler(
+    beta_schedule="scaled_linear",
+    beta_start=0.00085,
+    beta_end=0.012,
+    prediction_type="v_prediction",
+    rescale_betas_zero_snr=True,
+)
 
 
 def small(seed: int = 0) -> nn.Module:
