@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -144,7 +145,7 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
         rows = (scene.kind == index).nonzero()[:, 0]
         if len(rows):
             fields = (field[rows] for field in (wx, wy, coarse, fine, rough))
-            image[rows], mask[rows] = draw(_each(scene, lambda field, rows=rows: field[rows]), x, y, *fields)
+            image[rows], mask[rows] = draw(_each(scene, partial(torch.index_select, dim=0, index=rows)), x, y, *fields)
     is_panel = (scene.kind == 0)[:, None, None, None]
 
     # illumination: level, gradient and vignette; then the camera: blur and noise

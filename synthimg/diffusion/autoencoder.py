@@ -47,8 +47,7 @@ def train(
     optimizer = torch.optim.AdamW(vae.parameters(), lr=learning_rate, weight_decay=1e-4, betas=(0.9, 0.99))
     weights = dict(vae.named_parameters())
     start = checkpoints.restore(folder, weights, optimizer, None)
-    log = (folder / "loss.csv").open("a") if folder.mkdir(parents=True, exist_ok=True) is None else None
-    assert log is not None
+    folder.mkdir(parents=True, exist_ok=True)
     for step in tqdm(range(start, steps), initial=start, total=steps, desc="autoencoder", unit="step"):
         draw = np.random.default_rng(derive(seed, "autoencoder", step))
         whole = step >= 0.75 * steps
@@ -72,8 +71,8 @@ def train(
         optimizer.step()
         if (step + 1) % 50 == 0:
             psnr = -10 * math.log10(float(F.mse_loss(y.float().clamp(-1, 1), x)) / 4)
-            log.write(f"{step + 1},{float(error):.5f},{float(likeness):.5f},{float(kl):.5f},{psnr:.2f}\n")
-            log.flush()
+            with (folder / "loss.csv").open("a") as log:
+                log.write(f"{step + 1},{float(error):.5f},{float(likeness):.5f},{float(kl):.5f},{psnr:.2f}\n")
         if (step + 1) % 500 == 0 or step + 1 == steps:
             checkpoints.save(folder, step + 1, weights, optimizer, None, limit=2)
     return vae.eval()
