@@ -117,11 +117,10 @@ def _stage(options: argparse.Namespace) -> None:
 
     check(config)
     if options.verb == "run":
-        flow.foresee(config)
-    names = {"run": list(flow.STAGES), "generate": ["generate", "filter"]}.get(options.verb, [options.verb])
-    for number, name in enumerate(names, 1):
-        print(f"[{number}/{len(names)}] {name}", flush=True)
-        flow.STAGES[name](config)
+        flow.run(config, announce=lambda text: print(text, flush=True))
+    else:
+        for name in ("generate", "filter") if options.verb == "generate" else (options.verb,):
+            flow.STAGES[name](config)
     if options.verb in ("run", "evaluate", "report"):
         _closing(config.folder)
     else:

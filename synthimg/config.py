@@ -65,7 +65,8 @@ class Dataset(Section):
     group_column: str | None = None
     """What must not straddle splits: patient, lesion, part. Default: every image is its own group."""
     attribute_columns: list[str] = []
-    """Columns kept as attributes: usable in captions, axes and marginal tests."""
+    """Further columns to keep, beside those the prompts file names: they go into records.parquet and, with `augment`,
+    into metadata.jsonl."""
     classes: list[str] = []
     """Keep only these labels. Default: all."""
     rare_class: str
@@ -146,7 +147,7 @@ class Generate(Section):
     axes: list[str] = []
     """Attributes of the prompts file to vary as a balanced grid. Default: all it declares."""
     methods: Methods = Methods()
-    strength: list[Share] = [0.5, 0.65, 0.8]
+    strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
     steps: Positive = 20
     """Solver steps."""
@@ -247,6 +248,8 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
     shares = config.dataset.split
     if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
         raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")
+    if "real" not in config.evaluate.arms:
+        raise UserError(f"{where}: evaluate.arms: 'real' must be among them, or there is nothing to compare with")
     if config.generate.methods.controlnet and not config.finetune.controlnet:
         raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
     if config.finetune.controlnet == "mask" and not config.dataset.mask:

@@ -22,7 +22,7 @@ NEEDS = {
     "SD 1.5 / 2.x full, 512 px": (32, 24),
     "SDXL LoRA, 1024 px": (32, 16),
 }
-"""Memory and GPU memory in GiB that each way of working asks for, as a rule of thumb."""
+"""Memory and GPU memory in GiB that each way of working asks for: measured for the first, a rule of thumb for the rest."""
 
 
 def doctor() -> str:

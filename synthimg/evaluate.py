@@ -21,11 +21,11 @@ from .config import Config
 from .dataset.prepared import Prepared, load
 from .errors import UserError
 from .metrics.comparison import Outcome, arrange, compare
-from .metrics.features import Extractor, choose, write_array
+from .metrics.features import Extractor, choose
 from .metrics.quality import assess
 from .metrics.recall import threshold_at
 from .seeds import derive
-from .stage import check, finish, is_done, key, write_json, write_table
+from .stage import check, finish, is_done, key, write_array, write_json, write_table
 from .synthetic import decisions, plan
 
 

@@ -47,6 +47,7 @@ def finetune(config: Config) -> Path:
         return folder
     started = time.monotonic()
     settings = config.finetune
+    stage.begin(folder, key)
     accelerator = _accelerator(config, folder)
     pipeline = base.load(config.base, accelerator.device)
     rows = training_rows(prepared, config)
@@ -57,6 +58,7 @@ def finetune(config: Config) -> Path:
         return extra(pooled, count=count)
 
     seed = derive(config.seed, "finetune")
+    digest_of_base = base.fingerprint(*base.modules(pipeline))
     if not (folder / "adapter").exists():
         torch.manual_seed(derive(seed, "initialise"))
         adapters.attach(pipeline, settings)
@@ -68,16 +70,17 @@ def finetune(config: Config) -> Path:
     if settings.controlnet and not (folder / "controlnet").exists():
         pipeline = base.load(config.base, accelerator.device)
         adapters.load(pipeline, folder / "adapter")
-        mapped = cached._replace(conditions=condition_maps(settings.controlnet, prepared, rows, settings.flip))
+        mapped = _with_conditions(settings.controlnet, prepared, rows, cached, settings.flip)
         controlnet = adapters.new_controlnet(pipeline)
         steps = partial(_train, config, folder, "controlnet", pipeline, mapped, accelerator, seed)
         steps(controlnet, predict_controlnet(pipeline.unet, conditions), settings.controlnet_steps)
         if accelerator.is_main_process:
             _appear(folder / "controlnet", controlnet.save_pretrained)
     accelerator.end_training()
+    facts = {"images": len(rows), "precision": accelerator.mixed_precision, "base": digest_of_base}
     if accelerator.is_main_process:
         checkpoints.discard(folder / "checkpoints")
-        stage.finish(folder, key, started, {"images": len(rows), "precision": accelerator.mixed_precision})
+        stage.finish(folder, key, started, facts)
     accelerator.wait_for_everyone()
     return folder
 
@@ -113,28 +116,40 @@ def condition_maps(kind: Any, prepared: Prepared, rows: np.ndarray, flip: bool) 
     return np.stack([maps, maps[:, :, ::-1]], 1) if flip else maps[:, None]
 
 
+def _with_conditions(kind: Any, prepared: Prepared, rows: np.ndarray, cached: Cached, flip: bool) -> Cached:
+    """Condition maps beside the latents; an image whose mask is missing is not drawn, lest blank come to mean lesion."""
+    weight = cached.weight * (prepared.frame["mask"].to_numpy()[rows] if kind == "mask" else 1)
+    if not weight.sum():
+        raise UserError("finetune.controlnet: no training image has a mask")
+    return cached._replace(conditions=condition_maps(kind, prepared, rows, flip), weight=weight / weight.sum())
+
+
 def _accelerator(config: Config, folder: Path) -> Accelerator:
     settings = config.finetune
     device = base.choose_device(config.device)
     precision = base.choose_precision(settings.precision, device)
-    return Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="no" if precision == "fp32" else precision,
-        gradient_accumulation_steps=settings.accumulate,
-        log_with=None if settings.tracker == "none" else settings.tracker,
-        project_dir=folder / "logs",
-    )
+    try:
+        return Accelerator(
+            cpu=device.type == "cpu",
+            mixed_precision="no" if precision == "fp32" else precision,
+            gradient_accumulation_steps=settings.accumulate,
+            log_with=None if settings.tracker == "none" else settings.tracker,
+            project_dir=folder / "logs",
+        )
+    except (ValueError, ImportError) as error:
+        raise UserError(f"finetune.tracker '{settings.tracker}': {' '.join(str(error).split())}") from error
 
 
 def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
     frame = prepared.frame.iloc[rows]
+    texts, folder = ["", *sorted(set(frame["caption"]))], Path(config.outputs) / ".cache"
     with accelerator.main_process_first():
-        moments = cache.moments(pipeline, prepared.pixels[rows], config.finetune.flip, Path(config.outputs) / ".cache")
-    texts = ["", *sorted(set(frame["caption"]))]
+        moments = cache.moments(pipeline, prepared.pixels[rows], config.finetune.flip, folder)
+        prompts = cache.prompts(pipeline, texts, folder)
     labels = frame["label"].to_numpy()
     return Cached(
         moments=moments,
-        prompts=base.encode_prompts(pipeline, texts),
+        prompts=prompts,
         prompt_of=torch.tensor([texts.index(text) for text in frame["caption"]]),
         weight=draw_weights(labels, config.dataset.rare_class, config.finetune.rare_share),
         conditions=None,
@@ -149,10 +164,11 @@ def _train(
     settings = config.finetune
     if accelerator.log_with and not accelerator.trackers:
         accelerator.init_trackers("synthimg")
-    loop = train(
+    steps_taken = train(
         model, predict, base.training_schedule(pipeline), cached, settings, steps, folder / "checkpoints" / part,
         derive(seed, part), accelerator,
     )  # fmt: skip
+    loop = _finite(steps_taken)
     with tqdm(total=steps, desc=f"fine-tune {part}", unit="step", disable=not accelerator.is_main_process) as bar:
         for step in _logged(loop, folder / f"loss-{part}.csv") if accelerator.is_main_process else loop:
             bar.update(step.number - bar.n)
@@ -161,6 +177,13 @@ def _train(
             due = step.number % settings.validate_every == 0 or step.number == steps
             if due and part == "adapter" and accelerator.is_main_process:
                 _validate(config, pipeline, step, folder / "validation" / f"step-{step.number:05d}.png")
+
+
+def _finite(loop: Iterator[Step]) -> Iterator[Step]:
+    try:
+        yield from loop
+    except FloatingPointError as error:
+        raise UserError(f"finetune: {error}") from error
 
 
 def _logged(loop: Iterator[Step], path: Path) -> Iterator[Step]:

@@ -44,6 +44,7 @@ def generate(config: Config) -> Path:
     if stage.is_done(folder, key):
         return folder
     started = time.monotonic()
+    stage.begin(folder, key)
     if not (folder / "plan.parquet").exists():
         stage.write_table(folder / "plan.parquet", plan(config, prepared, stage.digest(run / "finetune" / "manifest.json")))
     rows = pd.read_parquet(folder / "plan.parquet")
@@ -66,11 +67,14 @@ def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
     rows = []
     for method, count in share_out(settings.methods.model_dump(), settings.count).items():
         for i in range(count):
-            # a stride through the grid: a plan shorter than it still spreads over all axes
-            cell = cells[i % len(cells)]
+            # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
+            # all axes, and strengths and templates, which cycle by row, do not go with any cell
+            order = np.random.default_rng(derive(config.seed, "grid", method, i // len(cells))).permutation(len(cells))
+            cell = cells[order[i % len(cells)]]
             seed = derive(config.seed, "image", method, i)
-            template = prompts.captions[(i // len(cells)) % len(prompts.captions)]
-            record = _source(prepared.frame, rare, method, cell, seed)
+            template = prompts.captions[i % len(prompts.captions)]
+            masked = method == "controlnet" and config.finetune.controlnet == "mask"
+            record = _source(prepared.frame, rare, method, cell, seed, masked)
             strengths = settings.strength
             row = {
                 "label": rare,
@@ -80,9 +84,7 @@ def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
                 **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
                 "source": record if method in ("image", "from_common") else "",
                 "condition": record if method == "controlnet" else "",
-                "strength": strengths[i // len(cells) % len(strengths)]
-                if method in ("image", "from_common")
-                else float("nan"),
+                "strength": strengths[i % len(strengths)] if method in ("image", "from_common") else float("nan"),
                 "seed": seed,
                 "guidance": settings.guidance,
                 "steps": settings.steps,
@@ -103,12 +105,12 @@ def share_out(weights: dict[str, float], count: int) -> dict[str, int]:
     return parts
 
 
-def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], seed: int) -> str:
+def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], seed: int, masked: bool) -> str:
     """Draw the real training image to start from, among those that agree best with the cell's attributes."""
     if method == "text":
         return ""
     wanted = frame["label"] != rare if method == "from_common" else frame["label"] == rare
-    if method == "controlnet" and "mask" in frame and frame["mask"].any():
+    if masked:
         wanted &= frame["mask"]
     pool = frame[wanted & (frame["split"] == "train")]
     if pool.empty:

@@ -163,6 +163,21 @@ def is_done(folder: Path, wanted: dict[str, Any]) -> bool:
     return all(found.get(part) == value for part, value in wanted.items())
 
 
+def begin(folder: Path, wanted: dict[str, Any]) -> None:
+    """Note what the folder's work is for before it starts, or check that work found there is for the same.
+
+    Raises:
+        UserError: the folder holds work from other inputs, say of a data set prepared anew since; nothing is touched.
+    """
+    path = folder / "key.json"
+    if path.exists() and json.loads(path.read_text()) != wanted:
+        raise UserError(
+            f"{folder}: holds work from other inputs than the stages before it now have; nothing was changed. "
+            f"Delete that folder to do it anew, or choose another name"
+        )
+    write_json(path, wanted)
+
+
 def finish(folder: Path, wanted: dict[str, Any], started: float, extra: dict[str, Any] | None = None) -> Path:
     """Write timing.json, then manifest.json: the completion marker, and the last file a stage writes.
 

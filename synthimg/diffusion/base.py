@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,7 +177,9 @@ def encode_images(pipeline: Any, pixels: np.ndarray) -> Tensor:
 @torch.no_grad()
 def decode_latents(pipeline: Any, latents: Tensor) -> np.ndarray:
     """Decode scaled latents in float32 (half precision would band the picture) to uint8 [N, H, W, 3]."""
-    images = pipeline.vae.decode(latents.float() / pipeline.vae.config.scaling_factor).sample
+    scaled = latents.float() / pipeline.vae.config.scaling_factor
+    # one at a time: decoding is where large images run out of memory
+    images = torch.cat([pipeline.vae.decode(part).sample for part in scaled.split(1)])
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
@@ -197,12 +199,3 @@ def extra_conditions(pipeline: Any, pooled: Tensor | None, resolution: int, coun
         return None
     sizes = torch.tensor([resolution, resolution, 0, 0, resolution, resolution], dtype=pooled.dtype, device=pooled.device)
     return {"text_embeds": pooled, "time_ids": sizes.expand(count, 6)}
-
-
-def load_weights(paths: Iterable[Path]) -> dict[str, Tensor]:
-    """All tensors of some safetensors files."""
-    tensors: dict[str, Tensor] = {}
-    for path in paths:
-        with safe_open(path, "pt") as file:
-            tensors |= {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    return tensors

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm.auto import tqdm
 
 from .. import stage
-from .base import encode_images, fingerprint
+from .base import Prompts, device_of, encode_images, encode_prompts, fingerprint, modules
 
 
-def moments(pipeline: Any, pixels: np.ndarray, flip: bool, folder: Path, batch_size: int = 16) -> Tensor:
+def moments(pipeline: Any, pixels: np.ndarray, flip: bool, folder: Path) -> Tensor:
     """Scaled latent means and standard deviations of images and, where asked, of their mirror images.
 
     Args:
@@ -27,6 +29,8 @@ def moments(pipeline: Any, pixels: np.ndarray, flip: bool, folder: Path, batch_s
     key = fingerprint(pipeline.vae, np.ascontiguousarray(pixels).tobytes(), f"flip={flip}")
     path = folder / f"latents-{key}.npy"
     if not path.exists():
+        # in float32 the widest activation of an image of 512 px takes 134 MB: the batch shrinks as images grow
+        batch_size = max(1, 16 * 128**2 // pixels[0, ..., 0].size)
         views = [pixels, pixels[:, :, ::-1]] if flip else [pixels]
         found = []
         with tqdm(total=len(pixels) * len(views), desc="latents", unit="image") as bar:
@@ -39,3 +43,15 @@ def moments(pipeline: Any, pixels: np.ndarray, flip: bool, folder: Path, batch_s
         scaled = torch.stack(found, 1) * pipeline.vae.config.scaling_factor
         stage.write_array(path, scaled.numpy())
     return torch.from_numpy(np.load(path))
+
+
+def prompts(pipeline: Any, texts: list[str], folder: Path) -> Prompts:
+    """Encoded texts, one row each, as `base.encode_prompts` gives them."""
+    encoders = [part for part in modules(pipeline) if part not in (pipeline.unet, pipeline.vae)]
+    path = folder / f"prompts-{fingerprint(*encoders, json.dumps(texts))}.safetensors"
+    if not path.exists():
+        found = encode_prompts(pipeline, texts)
+        tensors = {name: value.cpu().contiguous() for name, value in found._asdict().items() if value is not None}
+        stage.write_bytes(path, save(tensors))
+    loaded = load_file(path, device=str(device_of(pipeline)))
+    return Prompts(loaded["hidden"], loaded.get("pooled"))

@@ -10,7 +10,6 @@ FID numbers mean (Heusel et al., 2017), as torch-fidelity ports it. Scores of th
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from importlib.util import find_spec
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 from ..config import Evaluate
 from ..errors import UserError
-from ..stage import digest, write_bytes
+from ..stage import digest, write_array
 
 Extractor = Literal["efficientnet-lite0", "inception"]
 Pixels = NDArray[np.uint8]
@@ -208,13 +207,6 @@ def _cached_part(
     found = extract(pixels, extractor, device=device, weights=weights)
     write_array(folder / name, found)
     return found
-
-
-def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write a .npy file atomically."""
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    write_bytes(path, buffer.getvalue())
 
 
 def pick_device(name: str) -> str:
