@@ -14,12 +14,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
+from PIL import Image
 
 from . import stage
-from .config import parse
-from .dataset.records import open_source
+from .config import Config, parse
+from .dataset import consent
+from .dataset.prepared import load
 from .errors import UserError
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
@@ -34,10 +37,12 @@ SPLIT_WORDS = re.compile(
 def augment(run: Path, to: Path) -> Path:
     """Write `<to>/<label>/<file>`, `<to>/metadata.jsonl` and a data set card; the folder appears whole or not at all.
 
-    Images are copied bit for bit: real ones from the data set the run names, synthetic ones with their provenance.
+    Real images are the run's pixels, so that nothing but what they show tells them from synthetic ones; these are
+    copied bit for bit, with their provenance.
 
     Raises:
-        UserError: `to` is not empty or lies in the data set, the run is not filtered, or an original is missing.
+        UserError: `to` is not empty or lies in the data set, the run is not filtered, an accepted image is missing, or
+            consent to an image has ended.
     """
     run, to = Path(run), Path(to)
     for missing in (run / name for name in NEEDED if not (run / name).exists()):
@@ -45,25 +50,33 @@ def augment(run: Path, to: Path) -> Path:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: exists and is not an empty folder; nothing was changed, choose another name")
     config = parse(yaml.safe_load((run / "config.yaml").read_text()), where=str(run / "config.yaml"))
-    root = open_source(config.dataset.path, config.dataset.table).root
+    records, pixels, _ = load(run)
+    root = consent.recheck(config.dataset, records["path"]).root
     if to.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{to}: lies inside the data set {root}; synthetic images must not get in there")
-    records = pd.read_parquet(run / "dataset" / "records.parquet")
     plan = pd.read_parquet(run / "generate" / "plan.parquet")
     decisions = pd.read_parquet(run / "filter" / "decisions.parquet")
     made = plan[plan.id.isin(decisions.id[decisions.accepted])]
     if made.empty:
         raise UserError(f"{run}: no synthetic image was accepted, so there is nothing to add to the real ones")
     names = folder_names(records.label)
-    rows = [*real_rows(records, root, names), *synthetic_rows(made, records, run, names)]
+    real, synthetic = real_rows(records, names), synthetic_rows(made, records, names)
+    images = [run / "generate" / "images" / f"{name}.png" for name in made.id]
+    for missing in (image for image in images if not image.is_file()):
+        raise UserError(f"{missing}: this accepted image is missing")
     part = to.with_name(f".{to.name}.synthimg-part")
     shutil.rmtree(part, ignore_errors=True)
-    for row in rows:
-        _copy(row.pop("original"), part / row["file_name"])
+    rows = [*real, *synthetic]
+    for row in rows:  # and no folder without images, which ImageFolder refuses
+        (part / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
+    for row, index in zip(real, np.flatnonzero(records.split == "train"), strict=True):
+        Image.fromarray(pixels[index]).save(part / row["file_name"])
+    for row, image in zip(synthetic, images, strict=True):
+        shutil.copyfile(image, part / row["file_name"])
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     (part / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     summary = json.loads((run / "dataset" / "summary.json").read_text())
-    text = card(config.name, config.dataset.rare_class, rows, summary.get("licence"), stage.digest(run / NEEDED[-1]))
+    text = card(config, rows, summary.get("licence"), stage.digest(run / NEEDED[-1]))
     (part / "README.md").write_text(text, encoding="utf-8")
     if to.exists():
         to.rmdir()
@@ -87,52 +100,39 @@ def folder_names(labels: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def real_rows(records: pd.DataFrame, root: Path, names: dict[str, str]) -> list[dict[str, Any]]:
-    """One row per real training image.
-
-    Raises:
-        UserError: naming the original that is not there.
-    """
+def real_rows(records: pd.DataFrame, names: dict[str, str]) -> list[dict[str, Any]]:
+    """One row per real training image, in the order of the records."""
     rows = []
     train = records[records.split == "train"]
     for record in train.to_dict("records"):
-        original = root / record["path"]
-        if not original.is_file():
-            raise UserError(f"{original}: this training image is missing; has the data set been moved since the run?")
-        file = f"{names[record['label']]}/real-{record['id']}{original.suffix}"
+        file = f"{names[record['label']]}/real-{record['id']}.png"
         row = {"file_name": file, "label": record["label"], "synthetic": False, "group": record["group"]}
-        rows.append({**row, **_attributes(record, train), **_lineage({}), "original": original})
+        rows.append({**row, "original": record["path"], **_attributes(record, train), **_lineage({})})
     return rows
 
 
-def synthetic_rows(made: pd.DataFrame, records: pd.DataFrame, run: Path, names: dict[str, str]) -> list[dict[str, Any]]:
-    """One row per accepted synthetic image; one made from a real image joins its group, so as not to straddle splits.
-
-    Raises:
-        UserError: naming the image that is not there.
-    """
+def synthetic_rows(made: pd.DataFrame, records: pd.DataFrame, names: dict[str, str]) -> list[dict[str, Any]]:
+    """One row per accepted synthetic image; one made from a real image joins its group, so as not to straddle splits."""
     group_of = dict(zip(records.id, records.group, strict=True))
     rows = []
     for plan in made.to_dict("records"):
-        original = run / "generate" / "images" / f"{plan['id']}.png"
-        if not original.is_file():
-            raise UserError(f"{original}: this accepted image is missing")
         group = group_of.get(plan["source"]) or group_of.get(plan["condition"]) or f"synthetic-{plan['id']}"
         file = f"{names[plan['label']]}/synthetic-{plan['id']}.png"
         row = {"file_name": file, "label": plan["label"], "synthetic": True, "group": group}
-        rows.append({**row, **_attributes(plan, records), **_lineage(plan), "original": original})
+        rows.append({**row, "original": "", **_attributes(plan, records), **_lineage(plan)})
     return rows
 
 
-def card(name: str, rare: str, rows: list[dict[str, Any]], licence: str | None, manifest: str) -> str:
+def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manifest: str) -> str:
     """A data set card: what is synthetic, what may be done with it, where it comes from."""
+    name, side = config.name, config.resolution
     synthetic = sum(row["synthetic"] for row in rows)
     head = yaml.safe_dump(
         {"license": "other", "license_name": licence or "not stated", "task_categories": ["image-classification"],
          "tags": ["synthetic", "synthimg"], "pretty_name": f"{name}: real and synthetic training images"},
         sort_keys=False, allow_unicode=True,
     )  # fmt: skip
-    rare = " ".join(rare.split())
+    rare = " ".join(config.dataset.rare_class.split())
     return f"""---
 {head}---
 # {name}: real and synthetic training images
@@ -142,12 +142,15 @@ def card(name: str, rare: str, rows: list[dict[str, Any]], licence: str | None, 
 `metadata.jsonl`, file names that start with `synthetic-`, and the provenance inside each file.
 
 - Made by synthimg, run `{name}`; SHA-256 of the filter's manifest: `{manifest}`.
+- All images are RGB at the run's resolution, {side} x {side} pixels, real ones too: as the run measured them. Beside
+  originals of another size or mode, the synthetic ones could be told by these alone.
 - Licence of the real images: {licence or "not stated"}. What is derived from them may carry the same terms.
 - For training only. The generator has seen the real training images, so neither kind here is fit for testing: test on
   real images that were held out.
 - Synthetic images made from a real one (`source`, `condition`) share its `group`: keep groups together when splitting.
 
-`metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `attribute.*` (recorded or measured in real images, asked
+`metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `original` (a real image's path in its data set, else
+empty), `attribute.*` (recorded or measured in real images, asked
 for in synthetic ones), `source`, `condition` (ids of real images), `method`, `prompt`, `strength`, `seed`, `guidance`,
 `steps`.
 
@@ -167,8 +170,3 @@ def _lineage(plan: dict[str, Any]) -> dict[str, Any]:
     settings = {name: plan.get(name) for name in SETTINGS}
     known = {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in settings.items()}
     return {**{name: plan.get(name, "") for name in LINEAGE}, **known}
-
-
-def _copy(original: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(original, target)

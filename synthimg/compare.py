@@ -143,7 +143,8 @@ def _load(path: Path, name: str) -> Run:
         raise UserError(f"{file}: no such file; {path} is not a run that has been evaluated")
     frame = pd.read_parquet(predictions, columns=["id", "split"])
     test = frozenset(frame.loc[frame.split == "test", "id"])
-    return Run(name, metrics, verdict(metrics), _flat(yaml.safe_load(config.read_text())), test)
+    settings = {key: _plain(text) for key, text in stage.flat(yaml.safe_load(config.read_text())).items()}
+    return Run(name, metrics, verdict(metrics), settings, test)
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -155,11 +156,10 @@ def _names(paths: list[Path]) -> list[str]:
     return names
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
-    if not isinstance(tree, dict):
-        return {prefix: tree if isinstance(tree, str) else json.dumps(tree, ensure_ascii=False)}
-    branches = [_flat(sub, f"{prefix}.{name}".lstrip(".")) for name, sub in tree.items()]
-    return {key: value for branch in branches for key, value in branch.items()}
+def _plain(text: str) -> str:
+    """A value of `stage.flat` for the eye: strings without quotes."""
+    value = json.loads(text)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _shared_axis(runs: list[Run]) -> list[tuple[str, Any]]:

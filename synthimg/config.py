@@ -248,8 +248,8 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
     shares = config.dataset.split
     if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
         raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")
-    if "real" not in config.evaluate.arms:
-        raise UserError(f"{where}: evaluate.arms: 'real' must be among them, or there is nothing to compare with")
+    if not set(config.evaluate.arms) - {"synthetic", "oracle"}:
+        raise UserError(f"{where}: evaluate.arms: at least one control is needed, such as 'real'")
     if config.generate.methods.controlnet and not config.finetune.controlnet:
         raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
     if config.finetune.controlnet == "mask" and not config.dataset.mask:

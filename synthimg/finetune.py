@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from . import stage
 from .config import Config
-from .dataset import captions
+from .dataset import captions, consent
 from .dataset.conditions import condition
 from .dataset.prepared import Prepared, load
 from .diffusion import adapters, base, cache, checkpoints, sample
@@ -37,7 +37,8 @@ def finetune(config: Config) -> Path:
     Works unchanged under `accelerate launch`; a killed training resumes from its newest checkpoint, bit for bit.
 
     Raises:
-        UserError: nothing is prepared, the base cannot be loaded, or masks are wanted and there are none.
+        UserError: nothing is prepared, consent to an image has ended, the base cannot be loaded, or masks are wanted and
+            there are none.
     """
     run = stage.check(config)
     folder = run / "finetune"
@@ -45,6 +46,7 @@ def finetune(config: Config) -> Path:
     key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
     if stage.is_done(folder, key):
         return folder
+    consent.recheck(config.dataset, prepared.frame["path"])
     started = time.monotonic()
     settings = config.finetune
     stage.begin(folder, key)

@@ -21,7 +21,7 @@ ARMS = {
     "real": "real images only, classes as they come",
     "weighted": "real images, loss weighted by class",
     "oversampled": "real images, rare class drawn more often",
-    "augmented": "real images, oversampled and strongly augmented",
+    "augmented": "real images, strongly augmented, classes as they come",
     "synthetic": "real and accepted synthetic images",
     "oracle": "real images, with the rare ones held in reserve: what more real images would bring",
 }

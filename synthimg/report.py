@@ -67,19 +67,21 @@ def describe(run: Path) -> dict[str, Any]:
     decisions = pd.read_parquet(run / "filter" / "decisions.parquet")
     made = pd.read_parquet(run / "generate" / "plan.parquet").merge(decisions, on="id", how="inner", validate="1:1")
     text = (run / "config.yaml").read_text()
+    settings = yaml.safe_load(text)
     shown, total = gallery.cells(run, metrics["rare_class"], records, made)
     return {
-        "name": yaml.safe_load(text)["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
+        "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
         "recall": metrics["recall"], "arms": arms(metrics), "arm_charts": arm_charts(metrics["recall"]),
         "others": other_classes(metrics["recall"]),
         "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
+        "shared": shared(metrics["quality"]["extractor"], settings["base"]),
         "marginals": marginals(metrics, records, made),
         "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
         "summary": summary, "splits": ("train", "reserve", "validation", "test"),
         "excluded": excluded(run / "dataset" / "excluded.csv"),
-        "consent": yaml.safe_load(text)["dataset"]["consent"], "settings": text, "provenance": provenance(run),
+        "consent": settings["dataset"]["consent"], "settings": text, "provenance": provenance(run),
     }  # fmt: skip
 
 
@@ -159,6 +161,16 @@ def quality(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def shared(extractor: str, base: str) -> str:
+    """What the quality scores have in common with the rest of the pipeline; empty where nothing."""
+    if extractor != "efficientnet-lite0":
+        return ""
+    text = "These features, the filter's judge and the classifier share one backbone (EfficientNet-Lite0)"
+    if base == "embedded":
+        text += ", and the embedded model's autoencoder was trained with a loss on its early layers"
+    return f"{text}, so the scores are no independent witness."
+
+
 def marginals(metrics: dict[str, Any], records: pd.DataFrame, made: pd.DataFrame) -> list[dict[str, Any]]:
     """Real against accepted synthetic images, by each measured attribute."""
     real = records[(records.label == metrics["rare_class"]) & records.split.isin(["train", "reserve"])]
@@ -169,7 +181,7 @@ def marginals(metrics: dict[str, Any], records: pd.DataFrame, made: pd.DataFrame
             title = f"{name}: {len(real)} real images, {int(made.accepted.sum())} accepted synthetic images"
             chart = charts.histogram(real[column].tolist(), made[made.accepted][column].tolist(), title)
         ks, floor = found.get("ks"), (found.get("floor") or {}).get("ks")
-        within = None if ks is None or floor is None else ks <= floor
+        within = _as_close(ks, floor, found.get("p"))
         rows.append({"name": name, "chart": chart, "within": within, "floor": {}, **found})
     return rows
 
@@ -212,6 +224,16 @@ def provenance(run: Path) -> dict[str, Any]:
 
 def _difference(after: float | None, before: float | None) -> float | None:
     return None if after is None or before is None else after - before
+
+
+def _as_close(ks: float | None, floor: float | None, p: float | None) -> bool | None:
+    """Whether floor and test agree that the values are as close as real ones (or are not); None where they do not.
+
+    With few real images the floor is large by noise, so it decides nothing alone.
+    """
+    if ks is None or floor is None or p is None or (ks <= floor) != (p >= 0.05):
+        return None
+    return ks <= floor
 
 
 def _spread(value: Any) -> dict[str, Any]:

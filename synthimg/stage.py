@@ -108,7 +108,7 @@ def check(config: Config) -> Path:
             theirs = yaml.safe_load(recorded.read_text())
         except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:
             raise UserError(f"{recorded}: cannot be read as YAML: {' '.join(str(error).split())}") from error
-        changed = sorted(_flat(mine).items() ^ _flat(theirs).items())
+        changed = sorted(flat(mine).items() ^ flat(theirs).items())
         if changed:
             keys = ", ".join(sorted({key for key, _ in changed}))
             raise UserError(
@@ -138,10 +138,10 @@ def claim(config: Config) -> Path:
     return folder
 
 
-def _flat(tree: Any, prefix: str = "") -> dict[str, str]:
+def flat(tree: Any, prefix: str = "") -> dict[str, str]:
     if not isinstance(tree, dict):
         return {prefix: json.dumps(tree, default=str)}
-    return {key: value for name, sub in tree.items() for key, value in _flat(sub, f"{prefix}.{name}".lstrip(".")).items()}
+    return {key: value for name, sub in tree.items() for key, value in flat(sub, f"{prefix}.{name}".lstrip(".")).items()}
 
 
 def key(config: Config, name: str, sections: Iterable[str], after: Iterable[Path] = ()) -> dict[str, Any]:

@@ -1,15 +1,21 @@
-"""The training folder: bit for bit, marked, whole or absent, and read by the libraries people use."""
+"""The training folder: as measured, marked, whole or absent, and read by the libraries people use."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
-from fake_run import fake_run
+import yaml
+from fake_run import RESOLUTION, SPLITS, fake_run, read_config
+from PIL import Image
 
 from synthimg.augment import augment, folder_names
+from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
+from synthimg.finetune import finetune
 
 
 def test_folder(tmp_path: Path) -> None:
@@ -19,13 +25,72 @@ def test_folder(tmp_path: Path) -> None:
     assert sum(row["synthetic"] for row in rows) == 12
     assert len(rows) == 12 + 18
     assert len({tuple(row) for row in rows}) == 1
-    originals = {path.read_bytes() for path in [*tmp_path.glob("cells/*/train-*.png"), *run.glob("generate/images/*")]}
-    assert all((to / row["file_name"]).read_bytes() in originals for row in rows)
+    drawn = {path.read_bytes() for path in run.glob("generate/images/*")}
+    assert all((to / row["file_name"]).read_bytes() in drawn for row in rows if row["synthetic"])
+    assert all((row["original"] == "") == row["synthetic"] for row in rows)
     assert all(row["group"].startswith("defective-train") for row in rows if row["source"])
     card = (to / "README.md").read_text()
     assert "12 of the 30 images are synthetic" in card
     assert "CC BY-NC-SA 4.0" in card
     assert not list(tmp_path.glob(".*part"))
+
+
+def test_real_images_are_the_pixels_that_were_measured(tmp_path: Path) -> None:
+    run = fake_run(tmp_path).folder
+    for path in tmp_path.glob("cells/*/*.png"):
+        Image.open(path).convert("L").resize((300, 200)).save(path)
+    records = load(run)
+    measured = dict(zip(records.frame.path, records.pixels, strict=True))
+    to = augment(run, tmp_path / "out")
+    rows = [json.loads(line) for line in (to / "metadata.jsonl").read_text().splitlines()]
+    train = records.frame[records.frame.split == "train"]
+    assert sorted(row["original"] for row in rows if not row["synthetic"]) == sorted(train.path)
+    for row in rows:
+        with Image.open(to / row["file_name"]) as image:
+            assert (image.format, image.mode, image.size) == ("PNG", "RGB", (RESOLUTION, RESOLUTION))
+            assert row["synthetic"] or (np.asarray(image) == measured[row["original"]]).all()
+    assert f"{RESOLUTION} x {RESOLUTION} pixels" in (to / "README.md").read_text()
+
+
+def lapse(run: Path, **changes: str) -> None:
+    """Change the consent entry that a run has recorded, as if time had passed."""
+    tree = read_config(run)
+    tree["dataset"]["consent"] |= changes
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+
+
+def test_consent_that_has_ended(tmp_path: Path) -> None:
+    run = fake_run(tmp_path).folder
+    lapse(run, expires="2001-01-01")
+    with pytest.raises(UserError, match=r"^dataset\.consent: 40 of the 40 images .*expired.*prepare under another name$"):
+        augment(run, tmp_path / "out")
+    lapse(run, expires="9999-12-31")
+    (tmp_path / "cells" / "functional" / "test-3.png").unlink()  # withdrawn, and not from the training split
+    with pytest.raises(UserError, match=r"1 of the 40 images .* functional/test-3\.png: no longer in cells;"):
+        augment(run, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_consent_withdrawn_in_the_table(tmp_path: Path) -> None:
+    """A record's own cell counts, read anew; so does a row that is gone."""
+    run = fake_run(tmp_path).folder
+    frame = load(run).frame
+    table = pd.DataFrame({"file_name": frame.path, "label": frame.label, "uses": "research"})
+    table.to_csv(tmp_path / "cells" / "metadata.csv", index=False)
+    lapse(run, scope_column="uses")
+    assert augment(run, tmp_path / "before").is_dir()
+    table.loc[[3, 30], "uses"] = "", "teaching"
+    table.drop(index=35).to_csv(tmp_path / "cells" / "metadata.csv", index=False)
+    with pytest.raises(UserError, match=rf"3 of the 40 images .*{frame.path[3]}: consent: none \(metadata\.csv row 4\)"):
+        augment(run, tmp_path / "out")
+
+
+def test_finetune_alone_asks_again(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+    (config.folder / "finetune" / "manifest.json").unlink()
+    (tmp_path / "cells" / "functional" / "test-3.png").unlink()
+    with pytest.raises(UserError, match="1 of the 40 images of this run are no longer covered"):
+        finetune(config)
 
 
 def test_refusals(tmp_path: Path) -> None:
@@ -37,8 +102,9 @@ def test_refusals(tmp_path: Path) -> None:
         augment(run, full)
     with pytest.raises(UserError, match="lies inside the data set"):
         augment(run, tmp_path / "cells" / "more")
-    (tmp_path / "cells" / "defective" / "train-3.png").unlink()
-    with pytest.raises(UserError, match=r"train-3\.png: this training image is missing"):
+    for path in run.glob("generate/images/*"):
+        path.unlink()
+    with pytest.raises(UserError, match=r"\.png: this accepted image is missing"):
         augment(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (run / "filter" / "manifest.json").unlink()
@@ -62,7 +128,8 @@ def test_labels_become_safe_and_distinct_folders() -> None:
 
 def test_torchvision_reads_it(tmp_path: Path) -> None:
     folder = pytest.importorskip("torchvision.datasets").ImageFolder
-    found = folder(str(augment(fake_run(tmp_path).folder, tmp_path / "out")))
+    counts = {**SPLITS, "held out": {"train": 0, "reserve": 0, "validation": 1, "test": 1}}
+    found = folder(str(augment(fake_run(tmp_path, counts=counts).folder, tmp_path / "out")))
     assert found.classes == ["defective", "functional"]
     assert len(found) == 30
 

@@ -13,7 +13,7 @@ from synthimg.errors import UserError
 
 
 def two(tmp_path: Path) -> list[Path]:
-    longer = {"finetune": {"steps": 2000}}
+    longer = {"finetune": {"steps": 2000}, "base": "models/größer"}
     return [
         fake_run(tmp_path, "one").folder,
         fake_run(tmp_path, "two", gain=-0.09, overrides=longer).folder,
@@ -26,6 +26,7 @@ def test_page_and_table(tmp_path: Path) -> None:
     assert out == runs[0].parent / "compare-one-two.html"
     html = out.read_text()
     assert "finetune.steps" in html
+    assert "<code>models/größer</code>" in html
     assert "finetune.rank" not in html
     assert "Recall lowered" in html
     assert "Not comparable" not in html

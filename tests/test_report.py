@@ -8,12 +8,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from fake_run import fake_run, rewrite_metrics
 
 from synthimg import charts
 from synthimg.errors import UserError
-from synthimg.report import report
+from synthimg.report import marginals, report, shared
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -60,6 +61,8 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert not re.findall(r'(?:src|href)="(?!data:|#)', html)
     assert "http" not in html.split("<pre>")[0].split("</style>")[1]
     assert "Fréchet distance (EfficientNet-Lite0 features)" in html
+    assert "share one backbone (EfficientNet-Lite0), and the embedded model" in html
+    assert "digests of the stages before it" in html
     assert "CC BY-NC-SA 4.0" in html
     assert len(html) < 6_000_000
 
@@ -112,7 +115,24 @@ def test_inception_scores_are_called_fid(tmp_path: Path) -> None:
     folder = report(config)
     html = (config.folder / "report.html").read_text()
     assert '<th scope="row">FID</th>' in html
+    assert "share one backbone" not in html
     assert json.loads((folder / "manifest.json").read_text())["page"]["report.html"]
+
+
+def test_shared_backbone_names_the_autoencoder_of_the_embedded_model_only() -> None:
+    assert "autoencoder" in shared("efficientnet-lite0", "embedded")
+    assert "autoencoder" not in shared("efficientnet-lite0", "owner/model")
+    assert shared("inception", "embedded") == ""
+
+
+@pytest.mark.parametrize(
+    ("ks", "p", "within"),
+    [(0.1, 0.3, True), (0.1, 0.01, None), (0.3, 0.01, False), (0.3, 0.3, None), (0.1, None, None)],
+)
+def test_as_close_as_real_images_needs_the_floor_and_the_test(ks: float, p: float | None, within: bool | None) -> None:
+    metrics = {"rare_class": "a", "quality": {"marginals": {"size": {"ks": ks, "p": p, "floor": {"ks": 0.2}}}}}
+    nothing = pd.DataFrame({"label": [], "split": []})
+    assert [row["within"] for row in marginals(metrics, nothing, nothing)] == [within]
 
 
 def test_charts_escape_and_survive_odd_numbers() -> None:

@@ -29,7 +29,7 @@ def test_outcomes(gain: float, outcome: str, words: str) -> None:
     assert found.outcome == outcome
     assert words in found.headline
     assert "the best control, oversampling" in found.headline
-    assert "at specificity 0.95" in found.headline
+    assert "at thresholds set for specificity 0.95 on validation (on test 0.94 without, 0.94 with)" in found.headline
 
 
 def test_an_interval_that_touches_zero_is_no_raise() -> None:
@@ -61,7 +61,7 @@ def test_nothing_accepted() -> None:
     [
         ((-0.03, [-0.05, -0.01]), "The price: more false alarms; specificity changed by −0.03"),
         ((0.03, [0.01, 0.05]), "False alarms became fewer"),
-        ((0.0, [-0.01, 0.01]), "No change in false alarms is visible (specificity 0.00"),
+        ((0.0, [-0.01, 0.01]), "change in false alarms (specificity 0.00, 95 % interval −0.01 to +0.01) is within chance."),
     ],
 )
 def test_price(change: tuple[float, list[float]], words: str) -> None:
@@ -72,8 +72,28 @@ def test_price(change: tuple[float, list[float]], words: str) -> None:
     assert verdict(metrics).price == ""
 
 
-def test_no_caveats_where_none_apply() -> None:
-    assert verdict(fake_metrics()).caveats == []
+@pytest.mark.parametrize(("lower", "paid"), [(0.02, True), (0.01, False), (-0.02, False)])
+def test_a_raise_paid_with_false_alarms_says_so_in_its_sentence(lower: float, paid: bool) -> None:
+    for gain in (0.05, 0.02, -0.09):
+        metrics = fake_metrics(gain)
+        metrics["recall"]["arms"]["oversampled"]["specificity_at_threshold"]["mean"] = 0.92
+        metrics["recall"]["arms"]["synthetic"]["specificity_at_threshold"]["mean"] = 0.92 - lower
+        headline = verdict(metrics).headline
+        words = "paid with more false alarms: specificity on test is 0.92 without them, 0.90 with them."
+        assert (words in headline) == (paid and gain == 0.05)
+        assert "0.92 without" in headline
+        assert f"{0.92 - lower:.2f} with" in headline
+
+
+@pytest.mark.parametrize(("classifier", "seeds"), [("head", True), ("finetune", False)])
+def test_the_reach_of_the_intervals_is_the_last_caveat_and_the_only_standing_one(classifier: str, seeds: bool) -> None:
+    metrics = fake_metrics()
+    metrics["recall"]["classifier"] = classifier
+    (standing,) = verdict(metrics).caveats
+    assert "one split, one fine-tuning and one generation" in standing
+    assert ("drawing order only" in standing) == seeds
+    metrics["n"]["test_rare"] = 40
+    assert verdict(metrics).caveats[-1] == standing
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,14 @@ An empty expiry cell means that the row sets no end of its own; the data-set-wid
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import date
 
 import pandas as pd
 
-from ..config import Consent
+from ..config import Consent, Dataset
 from ..errors import UserError
+from .records import Source, make_records, open_source
 
 MEND = (
     "add to the configuration, under dataset.consent, `licence: <the licence or consent form that covers these images>` and "
@@ -73,3 +75,30 @@ def _reason(where: str, scope: str, end: str, use: str, today: date) -> str:
     if last is None:
         return f"consent: unreadable date ({where}: '{end}', expected YYYY-MM-DD)"
     return f"consent: expired ({where}: {last})" if last < today else ""
+
+
+def recheck(dataset: Dataset, paths: Iterable[str]) -> Source:
+    """Refuse records whose consent has expired or been withdrawn since they were prepared; opens no image.
+
+    Args:
+        paths: every record of the run, whichever its split.
+
+    Returns:
+        The data set as it is now.
+
+    Raises:
+        UserError: how many records are no longer covered, and the first; or the data set cannot be read any more.
+    """
+    source = open_source(dataset.path, dataset.table)
+    found = make_records(source, dataset)
+    why = reasons(found, effective(dataset.consent, source.consent), date.today())
+    now = dict(zip(found["path"], why, strict=True))
+    every = list(paths)
+    ended = [(path, reason) for path in every if (reason := now.get(path, f"no longer in {source.where}"))]
+    if ended:
+        path, reason = ended[0]
+        raise UserError(
+            f"dataset.consent: {len(ended)} of the {len(every)} images of this run are no longer covered, "
+            f"the first is {path}: {reason}; run prepare under another name"
+        )
+    return source

@@ -54,8 +54,10 @@ def arrange(labels: NDArray[np.str_], groups: NDArray[np.str_], rare: str, draws
 def compare(arms: Mapping[str, Outcome], test: Test) -> dict[str, Any]:
     """`arms`, `best_control`, `gain`, `oracle_gap_closed` and `common` of metrics.json.
 
-    The best control is the arm without synthetic or reserve images that does best on the test set itself: choosing it
-    there can only make the gain smaller.
+    The best control is the arm without synthetic or reserve images that does best on the test set itself. Choosing it
+    there can only make the gain smaller: conservative where recall is called raised, not where it is called lowered.
+    Intervals resample the test pictures alone, averaged over the seeds; they know nothing of another split, fine-tuning
+    or generation.
     """
     described = {name: describe(outcome, test) for name, outcome in arms.items()}
     scored = {name: arm["recall_at_specificity"]["mean"] for name, arm in described.items()}
