@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from .classifier import Balance, Labels, Probabilities, finetune, head, randaugment, standard
 from .config import Config
 from .dataset.prepared import Prepared
-from .metrics.features import Extractor, Features, Pixels, cached, chunks, pick_device
+from .device import choose_device
+from .metrics.features import Extractor, Features, Pixels, cached, chunks
 from .seeds import derive
 from .synthetic import pictures, plan
 
@@ -83,7 +84,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
 
 def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     """Train the whole backbone of every arm."""
-    device, frame = pick_device(config.device), data.frame
+    device, frame = choose_device(config.device), data.frame
     names, labels = classes_of(frame)
     rare = names.index(config.dataset.rare_class)
     queries = data.pixels[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
@@ -120,7 +121,7 @@ def split_features(config: Config, data: Prepared, split: str) -> Features:
     """Lite0 features of the real images of one split, in the order of `rows_of`."""
     folder, also = config.folder / "evaluate" / "features", [config.folder / "filter" / "features"]
     parts = chunks(data.pixels, rows_of(data.frame, split))
-    return cached(parts, folder, device=pick_device(config.device), also=also)
+    return cached(parts, folder, device=choose_device(config.device), also=also)
 
 
 def rare_features(config: Config, data: Prepared, extractor: Extractor) -> tuple[Rows, Features]:
@@ -131,7 +132,7 @@ def rare_features(config: Config, data: Prepared, extractor: Extractor) -> tuple
         every = np.concatenate([split_features(config, data, split) for split in ("train", "reserve")])
         return rows[rare], every[rare]
     folder, weights = config.folder / "evaluate" / "features", config.evaluate.inception_weights
-    return rows[rare], cached(chunks(data.pixels, rows[rare]), folder, extractor, pick_device(config.device), weights)
+    return rows[rare], cached(chunks(data.pixels, rows[rare]), folder, extractor, choose_device(config.device), weights)
 
 
 def synthetic_features(config: Config, accepted: list[str], extractor: Extractor = "efficientnet-lite0") -> Features:
@@ -139,13 +140,13 @@ def synthetic_features(config: Config, accepted: list[str], extractor: Extractor
     run, everyone = config.folder, list(plan(config.folder)["id"])
     folder, also = run / "evaluate" / "features", [run / "filter" / "features"]
     parts = pictures(run, everyone, config.resolution)
-    features = cached(parts, folder, extractor, pick_device(config.device), config.evaluate.inception_weights, also)
+    features = cached(parts, folder, extractor, choose_device(config.device), config.evaluate.inception_weights, also)
     return features[np.isin(everyone, accepted)]
 
 
 def augmented(config: Config, data: Prepared, rows: Rows) -> list[Features]:
     """`VIEWS` feature arrays of the training images under RandAugment, each view seeded by the image's id."""
-    device, cache = pick_device(config.device), config.folder / "evaluate" / "features"
+    device, cache = choose_device(config.device), config.folder / "evaluate" / "features"
     ids = data.frame["id"].to_numpy()[rows]
 
     def view(number: int) -> Iterator[Pixels]:

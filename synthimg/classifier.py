@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from .device import CPU
 from .metrics.features import Features, Pixels, lite0, normalise
 from .seeds import derive
 
@@ -109,7 +110,7 @@ def finetune(
     seed: int,
     balance: Balance = "none",
     strong: bool = False,
-    device: str = "cpu",
+    device: torch.device = CPU,
 ) -> Probabilities:
     """EfficientNet-Lite0, all layers, at the pictures' own size, with flips and shifted crops; AdamW, cosine rate.
 
@@ -137,14 +138,14 @@ def finetune(
 
 
 @contextmanager
-def _repeatable(device: str, seed: int) -> Iterator[None]:
+def _repeatable(device: torch.device, seed: int) -> Iterator[None]:
     """Seeded, deterministic kernels inside the block; the caller's random state and settings are back after it."""
     before = torch.are_deterministic_algorithms_enabled()
     # cuBLAS reads this when it first starts; without it deterministic matrix products are refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    with torch.random.fork_rng(devices=[torch.device(device)] if device.startswith("cuda") else []):
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        torch.use_deterministic_algorithms(True, warn_only=device == "mps")
+        torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
         try:
             yield
         finally:
@@ -161,7 +162,7 @@ def _frozen_statistics(model: nn.Module) -> nn.Module:
     return model
 
 
-def _judge(model: nn.Module, queries: Pixels, batch: int, device: str) -> Probabilities:
+def _judge(model: nn.Module, queries: Pixels, batch: int, device: torch.device) -> Probabilities:
     found = []
     with torch.inference_mode():
         for start in range(0, len(queries), batch):

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from .config import Evaluate
+from .device import choose_device, choose_precision
 from .diffusion import base
 from .errors import UserError
 from .metrics import features
@@ -27,12 +28,12 @@ NEEDS = {
 
 def doctor() -> str:
     """A table for the terminal."""
-    device = base.choose_device("auto")
+    device = choose_device("auto")
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(".")
     video = torch.cuda.get_device_properties(0).total_memory / GIB if device.type == "cuda" else 0.0
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     rows = [
-        ("processor", f"{threads} cores, matrix precision {base.choose_precision('auto', torch.device('cpu'))}"),
+        ("processor", f"{threads} cores, matrix precision {choose_precision('auto', torch.device('cpu'))}"),
         ("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"),
         ("disk here", f"{disk.free / GIB:.1f} GiB free"),
         ("accelerator", _accelerator(device, video)),
@@ -53,7 +54,7 @@ def doctor() -> str:
 
 def _accelerator(device: torch.device, video: float) -> str:
     if device.type == "cuda":
-        return f"{torch.cuda.get_device_name(0)}, {video:.0f} GiB, {base.choose_precision('auto', device)}"
+        return f"{torch.cuda.get_device_name(0)}, {video:.0f} GiB, {choose_precision('auto', device)}"
     return "Apple GPU" if device.type == "mps" else "none; everything runs on the processor"
 
 

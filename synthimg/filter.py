@@ -18,7 +18,8 @@ from .classifier import head
 from .config import Config
 from .dataset.attributes import measure
 from .dataset.prepared import load
-from .metrics.features import Features, Pixels, cached, chunks, pick_device
+from .device import choose_device
+from .metrics.features import Features, Pixels, cached, chunks
 from .metrics.nearest import copy_threshold, duplicates, nearest
 from .seeds import derive
 from .stage import check, finish, is_done, key, write_table
@@ -40,7 +41,7 @@ def filter_images(config: Config) -> Path:
     wanted = key(config, "filter", ("seed", "resolution", "dataset", "filter"), [run / "dataset", run / "generate"])
     if is_done(folder, wanted):
         return folder
-    device, cache = pick_device(config.device), folder / "features"
+    device, cache = choose_device(config.device), folder / "features"
     part = {name: np.flatnonzero(data.frame["split"] == name) for name in ("train", "validation")}
     training = cached(chunks(data.pixels, part["train"]), cache, device=device)
     mirrored = cached(flipped(chunks(data.pixels, part["train"])), cache, device=device)

@@ -20,9 +20,9 @@ from tqdm.auto import tqdm
 
 from . import stage
 from .config import Config
-from .dataset import captions, consent
-from .dataset.conditions import condition
+from .dataset import captions, conditions, consent
 from .dataset.prepared import Prepared, load
+from .device import autocast, choose_device, choose_precision
 from .diffusion import adapters, base, cache, checkpoints, sample
 from .diffusion.train import Cached, Predict, Step, predict_controlnet, predict_unet, train
 from .errors import UserError
@@ -54,18 +54,14 @@ def finetune(config: Config) -> Path:
     pipeline = base.load(config.base, accelerator.device)
     rows = training_rows(prepared, config)
     cached = _cache(config, prepared, rows, pipeline, accelerator)
-    extra = partial(base.extra_conditions, pipeline, resolution=config.resolution)
-
-    def conditions(pooled: Any, count: int) -> Any:
-        return extra(pooled, count=count)
-
+    extra = partial(base.extra_conditions, config.resolution)
     seed = derive(config.seed, "finetune")
     digest_of_base = base.fingerprint(*base.modules(pipeline))
     if not (folder / "adapter").exists():
         torch.manual_seed(derive(seed, "initialise"))
         adapters.attach(pipeline, settings)
         steps = partial(_train, config, folder, "adapter", pipeline, cached, accelerator, seed)
-        steps(pipeline.unet, predict_unet(conditions), settings.steps)
+        steps(pipeline.unet, predict_unet(extra), settings.steps)
         if accelerator.is_main_process:
             _appear(folder / "adapter", partial(adapters.save, pipeline, settings))
     accelerator.wait_for_everyone()
@@ -75,7 +71,7 @@ def finetune(config: Config) -> Path:
         mapped = _with_conditions(settings.controlnet, prepared, rows, cached, settings.flip)
         controlnet = adapters.new_controlnet(pipeline)
         steps = partial(_train, config, folder, "controlnet", pipeline, mapped, accelerator, seed)
-        steps(controlnet, predict_controlnet(pipeline.unet, conditions), settings.controlnet_steps)
+        steps(controlnet, predict_controlnet(pipeline.unet, extra), settings.controlnet_steps)
         if accelerator.is_main_process:
             _appear(folder / "controlnet", controlnet.save_pretrained)
     accelerator.end_training()
@@ -105,31 +101,20 @@ def draw_weights(labels: np.ndarray, rare_class: str, rare_share: float) -> np.n
     return weight / weight.sum()
 
 
-def condition_maps(kind: Any, prepared: Prepared, rows: np.ndarray, flip: bool) -> np.ndarray:
-    """Condition maps of rows and their mirror images, uint8 [N, 1 or 2, H, W, 3].
-
-    Raises:
-        UserError: masks are wanted where the data set has none.
-    """
-    if kind == "mask" and prepared.masks is None:
-        raise UserError("finetune.controlnet: mask needs dataset.mask, the masks of the images")
-    masks = prepared.masks
-    maps = np.stack([condition(kind, prepared.pixels[row], None if masks is None else masks[row]) for row in rows])
-    return np.stack([maps, maps[:, :, ::-1]], 1) if flip else maps[:, None]
-
-
 def _with_conditions(kind: Any, prepared: Prepared, rows: np.ndarray, cached: Cached, flip: bool) -> Cached:
     """Condition maps beside the latents; an image whose mask is missing is not drawn, lest blank come to mean lesion."""
     weight = cached.weight * (prepared.frame["mask"].to_numpy()[rows] if kind == "mask" else 1)
     if not weight.sum():
         raise UserError("finetune.controlnet: no training image has a mask")
-    return cached._replace(conditions=condition_maps(kind, prepared, rows, flip), weight=weight / weight.sum())
+    drawn = conditions.maps(kind, prepared.pixels, prepared.masks, rows)
+    drawn = np.stack([drawn, drawn[:, :, ::-1]], 1) if flip else drawn[:, None]
+    return cached._replace(conditions=drawn, weight=weight / weight.sum())
 
 
 def _accelerator(config: Config, folder: Path) -> Accelerator:
     settings = config.finetune
-    device = base.choose_device(config.device)
-    precision = base.choose_precision(settings.precision, device)
+    device = choose_device(config.device)
+    precision = choose_precision(settings.precision, device)
     try:
         return Accelerator(
             cpu=device.type == "cpu",
@@ -166,11 +151,10 @@ def _train(
     settings = config.finetune
     if accelerator.log_with and not accelerator.trackers:
         accelerator.init_trackers("synthimg")
-    steps_taken = train(
-        model, predict, base.training_schedule(pipeline), cached, settings, steps, folder / "checkpoints" / part,
-        derive(seed, part), accelerator,
-    )  # fmt: skip
-    loop = _finite(steps_taken)
+    loop = _finite(train(
+        model, predict, base.training_schedule(pipeline.scheduler), cached, settings, steps,
+        folder / "checkpoints" / part, derive(seed, part), accelerator,
+    ))  # fmt: skip
     with tqdm(total=steps, desc=f"fine-tune {part}", unit="step", disable=not accelerator.is_main_process) as bar:
         for step in _logged(loop, folder / f"loss-{part}.csv") if accelerator.is_main_process else loop:
             bar.update(step.number - bar.n)
@@ -214,8 +198,8 @@ def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: in
         step.ema.store(trained)
         step.ema.copy_to(trained)
     pipeline.unet.eval()
-    count = len(texts)
-    with base.autocast(base.device_of(pipeline), base.choose_precision(config.finetune.precision, base.device_of(pipeline))):
+    count, device = len(texts), base.device_of(pipeline)
+    with autocast(device, choose_precision(config.finetune.precision, device)):
         images = sample.sample(
             pipeline, encoded.rows(list(range(count))), encoded.rows([count] * count),
             [derive(config.seed, "validation", i) for i in range(count)], config.generate.steps, config.generate.guidance,

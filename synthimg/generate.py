@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from . import stage
 from .config import Config
-from .dataset import captions
-from .dataset.conditions import condition
+from .dataset import captions, conditions
 from .dataset.prepared import Prepared, load
+from .device import choose_device, choose_precision
 from .diffusion import adapters, base, sample
 from .errors import UserError
 from .seeds import derive
@@ -38,8 +38,7 @@ def generate(config: Config) -> Path:
     run = stage.check(config)
     folder = run / "generate"
     prepared = load(run)
-    if not (run / "finetune" / "manifest.json").exists():
-        raise UserError(f"{run / 'finetune'}: the model is not fine-tuned yet; run `synthimg finetune` first")
+    stage.require(run / "finetune", "the model is not fine-tuned")
     key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
     if stage.is_done(folder, key):
         return folder
@@ -69,7 +68,8 @@ def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
         for i in range(count):
             # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
             # all axes, and strengths and templates, which cycle by row, do not go with any cell
-            order = np.random.default_rng(derive(config.seed, "grid", method, i // len(cells))).permutation(len(cells))
+            if i % len(cells) == 0:
+                order = np.random.default_rng(derive(config.seed, "grid", method, i // len(cells))).permutation(len(cells))
             cell = cells[order[i % len(cells)]]
             seed = derive(config.seed, "image", method, i)
             template = prompts.captions[i % len(prompts.captions)]
@@ -128,14 +128,15 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
     missing = [batch for batch in batches if any(not (folder / f"{name}.png").exists() for name in batch["id"])]
     if not missing:
         return
-    device = base.choose_device(config.device)
+    device = choose_device(config.device)
     pipeline = base.load(config.base, device)
     adapters.load(pipeline, model / "adapter")
     texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
     encoded = base.encode_prompts(pipeline, texts)
     index = {text: i for i, text in enumerate(texts)}
     row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
-    precision = base.choose_precision(config.finetune.precision, device)
+    precision = choose_precision(config.finetune.precision, device)
+    kind: Any = config.finetune.controlnet
     controlnet = adapters.load_controlnet(model / "controlnet", device) if (rows["method"] == "controlnet").any() else None
     for network in (pipeline.unet, controlnet):
         if network is not None:
@@ -144,7 +145,7 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
         for batch in missing:
             # a batch is always drawn whole: the rounding of batched kernels depends on its size
             sources = [row_of[name] for name in batch["source"] if name]
-            maps = [row_of[name] for name in batch["condition"] if name]
+            mapped = [row_of[name] for name in batch["condition"] if name]
             images = sample.sample(
                 pipeline,
                 encoded.rows([index[text] for text in batch["prompt"]]),
@@ -152,8 +153,8 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
                 batch["seed"].tolist(), int(batch["steps"].iloc[0]), float(batch["guidance"].iloc[0]), config.resolution,
                 start=prepared.pixels[sources] if sources else None,
                 strength=float(batch["strength"].iloc[0]) if sources else 1.0,
-                conditions=_maps(config, prepared, maps) if maps else None,
-                controlnet=controlnet if maps else None,
+                conditions=conditions.maps(kind, prepared.pixels, prepared.masks, mapped) if mapped else None,
+                controlnet=controlnet if mapped else None,
             )  # fmt: skip
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
@@ -167,12 +168,6 @@ def _batches(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
     for _, part in rows.groupby(["method", "strength"], sort=False, dropna=False):
         for start in range(0, len(part), size):
             yield part.iloc[start : start + size]
-
-
-def _maps(config: Config, prepared: Prepared, rows: list[int]) -> np.ndarray:
-    kind: Any = config.finetune.controlnet
-    masks = prepared.masks
-    return np.stack([condition(kind, prepared.pixels[row], None if masks is None else masks[row]) for row in rows])
 
 
 def encode_png(image: np.ndarray, row: dict[str, Any]) -> bytes:

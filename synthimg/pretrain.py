@@ -26,6 +26,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from . import scenes, stage
 from .config import Positive, Section
+from .device import choose_device
 from .diffusion import autoencoder, base, checkpoints
 from .diffusion.train import add_noise, denoising_loss, learning_rate_factor
 from .errors import UserError
@@ -74,7 +75,7 @@ def pretrain(path: Path, to: Path | None = None) -> Path:
     """
     settings = _load(path)
     work = Path(settings.work)
-    device = base.choose_device(settings.device)
+    device = choose_device(settings.device)
     pixels, texts = images(settings, work)
     tokenizer = _tokenizer(texts, settings, work / "tokenizer")
     vae = _vae(pixels, settings, work, device)
@@ -159,7 +160,9 @@ def _tokenizer(texts: list[str], settings: Pretrain, folder: Path) -> CLIPTokeni
 def _vae(pixels: np.ndarray, settings: Pretrain, work: Path, device: torch.device) -> AutoencoderKL:
     done = work / "vae" / "vae"
     if done.exists():
-        return AutoencoderKL.from_pretrained(done).to(device).eval()
+        vae = AutoencoderKL.from_pretrained(done).to(device).eval()
+        vae.register_to_config(_name_or_path="")  # else the finished model's files name a folder of this machine
+        return vae
     torch.manual_seed(derive(settings.seed, "vae"))
     vae = autoencoder.build(tuple(settings.vae_channels), settings.latent_channels, settings.resolution)
     perceptual = autoencoder.Perceptual(lite0()).to(device)
@@ -222,7 +225,7 @@ def _denoiser(
     if finished.exists():
         both.load_state_dict(load_file(finished))
         return unet, text_encoder
-    schedule = base.training_schedule(type("", (), {"scheduler": _scheduler()}))
+    schedule = base.training_schedule(_scheduler())
     weights = dict(both.named_parameters())
     optimizer = torch.optim.AdamW(weights.values(), lr=settings.unet_learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
     ema = EMAModel(weights.values(), decay=settings.ema)

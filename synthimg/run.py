@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .config import Config
+from .device import choose_device
 from .diffusion import base
 from .evaluate import evaluate
 from .filter import filter_images
@@ -46,7 +47,7 @@ def foresee(config: Config) -> None:
         UserError: as those stages raise it.
     """
     if not (config.folder / "generate" / "manifest.json").exists():
-        base.choose_device(config.device)
+        choose_device(config.device)
         base.find(config.base)
     if not (config.folder / "evaluate" / "manifest.json").exists():
         choose(config.evaluate)

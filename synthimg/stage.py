@@ -154,6 +154,20 @@ def key(config: Config, name: str, sections: Iterable[str], after: Iterable[Path
     }
 
 
+def require(folder: Path, what: str, command: str = "") -> None:
+    """Check that the stage whose work a later one reads has finished.
+
+    Args:
+        what: the complaint in words, "the images are not generated".
+        command: the stage's command where it is not the folder's name.
+
+    Raises:
+        UserError: it has not.
+    """
+    if not (folder / "manifest.json").exists():
+        raise UserError(f"{folder}: {what} yet; run `synthimg {command or folder.name}` first")
+
+
 def is_done(folder: Path, wanted: dict[str, Any]) -> bool:
     """Whether the folder holds the finished result of this very key."""
     manifest = folder / "manifest.json"

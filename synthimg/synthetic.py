@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from . import stage
 from .errors import UserError
 
 
@@ -19,10 +20,8 @@ def plan(run: Path) -> pd.DataFrame:
     Raises:
         UserError: the generate stage has not finished there.
     """
-    folder = run / "generate"
-    if not (folder / "manifest.json").exists():
-        raise UserError(f"{folder}: the images are not generated yet; run `synthimg generate` first")
-    return pd.read_parquet(folder / "plan.parquet")
+    stage.require(run / "generate", "the images are not generated")
+    return pd.read_parquet(run / "generate" / "plan.parquet")
 
 
 def decisions(run: Path) -> pd.DataFrame:
@@ -31,10 +30,8 @@ def decisions(run: Path) -> pd.DataFrame:
     Raises:
         UserError: the filter stage has not finished there.
     """
-    folder = run / "filter"
-    if not (folder / "manifest.json").exists():
-        raise UserError(f"{folder}: the synthetic images are not filtered yet; run `synthimg filter` first")
-    return pd.read_parquet(folder / "decisions.parquet")
+    stage.require(run / "filter", "the synthetic images are not filtered")
+    return pd.read_parquet(run / "filter" / "decisions.parquet")
 
 
 def pictures(run: Path, ids: Sequence[str], side: int, size: int = 512) -> Iterator[NDArray[np.uint8]]:

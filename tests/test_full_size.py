@@ -14,6 +14,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from synthimg.config import Finetune
+from synthimg.device import choose_precision
 from synthimg.diffusion import adapters, base, cache, sample
 from synthimg.diffusion.train import Cached, predict_unet, train
 
@@ -59,9 +60,9 @@ def test_one_lora_step_and_a_picture_at_full_size(tmp_path: Path) -> None:
         torch.tensor([1]), np.ones(1), None,
     )  # fmt: skip
     adapters.attach(pipeline, settings)
-    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if base.choose_precision("auto", CPU) == "bf16" else "no")
+    accelerator = Accelerator(cpu=True, mixed_precision="bf16" if choose_precision("auto", CPU) == "bf16" else "no")
     predict = predict_unet(lambda pooled, count: None)
-    schedule = base.training_schedule(pipeline)
+    schedule = base.training_schedule(pipeline.scheduler)
     steps = list(train(pipeline.unet, predict, schedule, data, settings, 1, tmp_path / "checkpoints", 0, accelerator))
     assert [step.number for step in steps] == [1]
     adapters.save(pipeline, settings, tmp_path / "adapter")
@@ -69,6 +70,6 @@ def test_one_lora_step_and_a_picture_at_full_size(tmp_path: Path) -> None:
     del pipeline
     again = base.load(str(folder), CPU)
     adapters.load(again, tmp_path / "adapter")
-    sample.use_precision(again.unet, base.choose_precision("auto", CPU))
+    sample.use_precision(again.unet, choose_precision("auto", CPU))
     images = sample.sample(again, data.prompts.rows([1]), data.prompts.rows([0]), [0], 2, 3.0, 512)
     assert images.shape == (1, 512, 512, 3)

@@ -118,7 +118,7 @@ def test_near_agrees_with_brute_force_across_chunks(monkeypatch):
 
 def test_edges_outline_a_square_and_stay_silent_on_a_blank():
     pixels = np.full((64, 64, 3), 40, np.uint8)
-    assert not conditions.condition("edges", pixels, None).any()
+    assert not conditions.maps("edges", pixels[None], None, [0]).any()
     pixels[20:44, 20:44] = 200
-    drawn = conditions.condition("edges", pixels, None)[..., 0] > 0
+    drawn = conditions.maps("edges", pixels[None], None, [0])[0, ..., 0] > 0
     assert drawn[18:22, 30].any() and drawn[30, 42:46].any() and not drawn[32, 32] and 60 < drawn.sum() < 200

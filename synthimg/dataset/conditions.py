@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -15,23 +16,24 @@ LOW, HIGH = 0.04, 0.1
 """Gradient (luma per pixel) that continues an edge, and that starts one."""
 
 
-def condition(kind: Kind, pixels: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-    """A condition map, white on black.
+def maps(kind: Kind, pixels: np.ndarray, masks: np.ndarray | None, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Condition maps of some images, white on black.
 
     Args:
-        pixels: uint8 [H, W, 3] RGB.
-        mask: uint8 [H, W], 0 or 255; needed for kind `mask` only.
+        pixels: uint8 [N, H, W, 3] RGB.
+        masks: uint8 [N, H, W], 0 or 255; needed for kind `mask` only.
+        rows: which of the N images.
 
     Returns:
-        uint8 [H, W, 3], three equal channels of 0 or 255.
+        uint8 [rows, H, W, 3], three equal channels of 0 or 255.
 
     Raises:
         UserError: kind `mask` without masks.
     """
-    if kind == "mask" and mask is None:
+    if kind == "mask" and masks is None:
         raise UserError("finetune.controlnet: mask needs masks; name them in dataset.mask, or use edges")
-    drawn = edges(pixels) if mask is None or kind == "edges" else mask > 0
-    return np.repeat((drawn * np.uint8(255))[..., None], 3, axis=2)
+    drawn = [edges(pixels[row]) if masks is None or kind == "edges" else masks[row] > 0 for row in rows]
+    return np.repeat((np.stack(drawn) * np.uint8(255))[..., None], 3, axis=3)
 
 
 def edges(pixels: np.ndarray) -> np.ndarray:

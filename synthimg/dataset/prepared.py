@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..errors import UserError
+from .. import stage
 
 
 class Prepared(NamedTuple):
@@ -29,8 +29,7 @@ def load(run: Path) -> Prepared:
         UserError: the prepare stage has not finished there.
     """
     folder = run / "dataset"
-    if not (folder / "manifest.json").exists():
-        raise UserError(f"{folder}: the data set is not prepared yet; run `synthimg prepare` first")
+    stage.require(folder, "the data set is not prepared", "prepare")
     masks = folder / "masks.npy"
     return Prepared(
         pd.read_parquet(folder / "records.parquet"),

@@ -100,37 +100,6 @@ def modules(pipeline: Any) -> list[nn.Module]:
     return [part for part in pipeline.components.values() if isinstance(part, nn.Module)]
 
 
-def choose_device(name: str) -> torch.device:
-    """Resolve `auto` to cuda, mps or cpu.
-
-    Raises:
-        UserError: the device asked for is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind, found in there.items() if found)
-    if not there[name]:
-        raise UserError(f"device '{name}': not available on this machine; use device=auto")
-    return torch.device(name)
-
-
-def choose_precision(name: str, device: torch.device) -> str:
-    """Resolve `auto` to bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU."""
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
-        return "bf16"
-    return "fp32"
-
-
-def autocast(device: torch.device, precision: str) -> Any:
-    """Autocast context of a resolved precision."""
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
-
-
 def fingerprint(*parts: nn.Module | bytes | str) -> str:
     """32 hex digits that change with any weight or byte: the key of caches."""
     sha = hashlib.sha256()
@@ -188,12 +157,12 @@ def device_of(pipeline: Any) -> torch.device:
     return next(pipeline.unet.parameters()).device
 
 
-def training_schedule(pipeline: Any) -> DDPMScheduler:
-    """The forward noising process of the base, whatever solver it samples with."""
-    return DDPMScheduler.from_config(pipeline.scheduler.config)
+def training_schedule(solver: Any) -> DDPMScheduler:
+    """The forward noising process that a pipeline's scheduler solves, whichever solver it is."""
+    return DDPMScheduler.from_config(solver.config)
 
 
-def extra_conditions(pipeline: Any, pooled: Tensor | None, resolution: int, count: int) -> dict[str, Tensor] | None:
+def extra_conditions(resolution: int, pooled: Tensor | None, count: int) -> dict[str, Tensor] | None:
     """SDXL's pooled prompt and size conditions for square, uncropped images; None for the other families."""
     if pooled is None:
         return None

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..config import Evaluate
+from ..device import CPU
 from ..errors import UserError
 from ..stage import digest, write_array
 
@@ -133,7 +134,7 @@ def extract(
     pixels: Pixels,
     extractor: Extractor = "efficientnet-lite0",
     batch: int = 32,
-    device: str = "cpu",
+    device: torch.device = CPU,
     weights: str | None = None,
 ) -> Features:
     """Features of every picture, in order. Independent of `batch` but for float rounding.
@@ -157,7 +158,7 @@ def extract(
 
 
 @lru_cache(maxsize=2)
-def _network(extractor: Extractor, device: str, weights: str | None) -> tuple[Callable[[Tensor], Tensor], int]:
+def _network(extractor: Extractor, device: torch.device, weights: str | None) -> tuple[Callable[[Tensor], Tensor], int]:
     """A function uint8 [N, 3, H, W] -> features [N, D], and D."""
     if extractor == "inception":
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -180,7 +181,7 @@ def cached(
     parts: Iterable[Pixels],
     folder: Path,
     extractor: Extractor = "efficientnet-lite0",
-    device: str = "cpu",
+    device: torch.device = CPU,
     weights: str | None = None,
     also: Sequence[Path] = (),
 ) -> Features:
@@ -196,7 +197,7 @@ def cached(
 
 
 def _cached_part(
-    pixels: Pixels, folder: Path, extractor: Extractor, device: str, weights: str | None, also: Sequence[Path]
+    pixels: Pixels, folder: Path, extractor: Extractor, device: torch.device, weights: str | None, also: Sequence[Path]
 ) -> Features:
     pixels = np.ascontiguousarray(pixels)
     content = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
@@ -207,17 +208,3 @@ def _cached_part(
     found = extract(pixels, extractor, device=device, weights=weights)
     write_array(folder / name, found)
     return found
-
-
-def pick_device(name: str) -> str:
-    """The torch device for config.device; `auto` takes CUDA, then MPS, then the CPU.
-
-    Raises:
-        UserError: the device asked for is not there.
-    """
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        return next(device for device, usable in there.items() if usable)
-    if not there[name]:
-        raise UserError(f"device: {name} is not available on this machine; set device: auto")
-    return name
