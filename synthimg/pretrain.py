@@ -28,7 +28,7 @@ from . import scenes, stage
 from .config import Positive, Section
 from .device import choose_device
 from .diffusion import autoencoder, base, checkpoints
-from .diffusion.train import add_noise, denoising_loss, learning_rate_factor
+from .diffusion.train import add_noise, denoising_loss
 from .errors import UserError
 from .metrics.features import lite0
 from .seeds import derive
@@ -47,8 +47,10 @@ class Pretrain(Section):
     seed: int = 0
     device: str = "auto"
     resolution: Positive = 128
-    scenes: Positive = 14000
-    """Procedural images beside the corpus; half of them panels."""
+    scenes: Positive = 20000
+    """Procedural images beside the corpus, of every kind alike."""
+    autoencoder: str = ""
+    """Folder of an AutoencoderKL to keep; without one it is trained, and `vae_...` and `latent_channels` say how."""
     vae_channels: tuple[int, ...] = (32, 48, 96, 128)
     latent_channels: Positive = 8
     vae_steps: Positive = 3000
@@ -59,12 +61,13 @@ class Pretrain(Section):
     tokens: Positive = 48
     text_width: Positive = 128
     text_layers: Positive = 2
-    unet_channels: tuple[int, ...] = (96, 160, 192)
-    unet_steps: Positive = 1800
+    unet_channels: tuple[int, ...] = (64, 128, 192)
+    unet_steps: Positive = 6000
     unet_batch: Positive = 16
     unet_learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     caption_dropout: float = 0.1
     ema: float = 0.999
+    checkpoint_every: Positive = 500
 
 
 def pretrain(path: Path, to: Path | None = None) -> Path:
@@ -79,7 +82,7 @@ def pretrain(path: Path, to: Path | None = None) -> Path:
     pixels, texts = images(settings, work)
     tokenizer = _tokenizer(texts, settings, work / "tokenizer")
     vae = _vae(pixels, settings, work, device)
-    moments = _moments(vae, pixels, work / "latents.npy")
+    moments = _moments(vae, pixels, work)
     ids = tokenizer(texts, padding="max_length", max_length=settings.tokens, truncation=True, return_tensors="pt")[
         "input_ids"
     ]
@@ -90,7 +93,10 @@ def pretrain(path: Path, to: Path | None = None) -> Path:
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     folder = to or work / "model"
-    pipeline.to(dtype=torch.float16).save_pretrained(folder, max_shard_size="14MB")
+    pipeline.to(dtype=torch.float16)
+    # transformers keeps the precision it finds, diffusers loads float32: mixed, the plain pipeline would not run
+    text_encoder.float()
+    pipeline.save_pretrained(folder, max_shard_size="14MB")
     return folder
 
 
@@ -121,9 +127,8 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
             pixels[i] = np.asarray(Image.open(corpus / entry["file_name"]).convert("RGB").resize((side, side)))
         texts = [entry["text"] for entry in entries]
         for k in tqdm(range(0, settings.scenes, SCENES_PER_SEED), desc="scenes", unit="batch"):
-            kinds = ("panel",) if k // SCENES_PER_SEED % 2 == 0 else ("skin", "surface")
             count = min(SCENES_PER_SEED, settings.scenes - k)
-            scene = scenes.sample(count, torch.Generator().manual_seed(k), kinds)
+            scene = scenes.sample(count, torch.Generator().manual_seed(k))
             drawn = scenes.render(scene, side)[0].permute(0, 2, 3, 1)
             pixels[len(texts) : len(texts) + count] = (drawn * 255).round().byte().numpy()
             texts += scenes.captions(scene)
@@ -158,7 +163,9 @@ def _tokenizer(texts: list[str], settings: Pretrain, folder: Path) -> CLIPTokeni
 
 
 def _vae(pixels: np.ndarray, settings: Pretrain, work: Path, device: torch.device) -> AutoencoderKL:
-    done = work / "vae" / "vae"
+    done = Path(settings.autoencoder) if settings.autoencoder else work / "vae" / "vae"
+    if settings.autoencoder and not done.is_dir():
+        raise UserError(f"autoencoder: {done} is no folder")
     if done.exists():
         vae = AutoencoderKL.from_pretrained(done).to(device).eval()
         vae.register_to_config(_name_or_path="")  # else the finished model's files name a folder of this machine
@@ -168,7 +175,7 @@ def _vae(pixels: np.ndarray, settings: Pretrain, work: Path, device: torch.devic
     perceptual = autoencoder.Perceptual(lite0()).to(device)
     autoencoder.train(
         vae, pixels, perceptual, work / "vae", settings.vae_steps, settings.vae_batch, settings.vae_learning_rate,
-        settings.seed, device,
+        settings.seed, device, settings.checkpoint_every,
     )  # fmt: skip
     autoencoder.standardise(vae, _encode(vae, pixels[:: max(1, len(pixels) // 2000)]))
     vae.save_pretrained(done)
@@ -184,11 +191,12 @@ def _encode(vae: AutoencoderKL, pixels: np.ndarray, batch_size: int = 32) -> Ten
         batch = torch.from_numpy(pixels[start : start + batch_size].copy()).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             moments = vae.encode(batch.permute(0, 3, 1, 2).float() / 127.5 - 1).latent_dist
-        found.append(torch.cat([moments.mean, moments.std], 1).float().cpu())
+        found.append(torch.cat([moments.mean, moments.std], 1).float().cpu() * vae.config.scaling_factor)
     return torch.cat(found)
 
 
-def _moments(vae: AutoencoderKL, pixels: np.ndarray, path: Path) -> Tensor:
+def _moments(vae: AutoencoderKL, pixels: np.ndarray, work: Path) -> Tensor:
+    path = work / f"latents-{base.fingerprint(vae)}.npy"
     if not path.exists():
         stage.write_array(path, _encode(vae, pixels).half().numpy())
     return torch.from_numpy(np.load(path))
@@ -200,6 +208,11 @@ def _scheduler() -> DPMSolverMultistepScheduler:
         num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
         prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
     )  # fmt: skip
+
+
+def _rate(number: int, steps: int, warmup: int = 200) -> float:
+    """Warm-up, a plateau, and a fall over the last fifth: a run can be made longer from any checkpoint of its plateau."""
+    return min(1, number / warmup, max(0.02, (steps - number) / (0.2 * steps)))
 
 
 def _denoiser(
@@ -214,11 +227,13 @@ def _denoiser(
         max_position_embeddings=settings.tokens, bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1,
     ))  # fmt: skip
+    channels = moments.shape[1] // 2
     unet = UNet2DConditionModel(
-        sample_size=settings.resolution // 8, in_channels=settings.latent_channels, out_channels=settings.latent_channels,
+        sample_size=settings.resolution // 8, in_channels=channels, out_channels=channels,
         block_out_channels=tuple(settings.unet_channels), layers_per_block=1, norm_num_groups=16, attention_head_dim=4,
-        down_block_types=("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"), cross_attention_dim=width,
+        # words are read at 8x8 and 4x4: attention at 16x16 would cost about as much as all the rest
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=width,
     )  # fmt: skip
     both = nn.ModuleDict({"unet": unet, "text": text_encoder}).to(device)
     finished = folder / "finished.safetensors"
@@ -227,7 +242,9 @@ def _denoiser(
         return unet, text_encoder
     schedule = base.training_schedule(_scheduler())
     weights = dict(both.named_parameters())
-    optimizer = torch.optim.AdamW(weights.values(), lr=settings.unet_learning_rate, weight_decay=1e-2, betas=(0.9, 0.99))
+    optimizer = torch.optim.AdamW(
+        weights.values(), lr=settings.unet_learning_rate, weight_decay=1e-2, betas=(0.9, 0.99), fused=True
+    )
     ema = EMAModel(weights.values(), decay=settings.ema)
     start = checkpoints.restore(folder, weights, optimizer, ema)
     both.train()
@@ -244,7 +261,7 @@ def _denoiser(
             latents = mean + std * torch.randn(mean.shape, generator=torch.Generator().manual_seed(seed))
             noisy, levels, target = add_noise(latents.to(device), schedule, 0.0, derive(seed, "noise"))
             for group in optimizer.param_groups:
-                group["lr"] = settings.unet_learning_rate * learning_rate_factor(step + 1, settings.unet_steps, 200)
+                group["lr"] = settings.unet_learning_rate * _rate(step + 1, settings.unet_steps)
             with torch.autocast(device.type, torch.bfloat16):
                 prediction = unet(noisy, levels, text_encoder(tokens)[0], return_dict=False)[0]
             loss = denoising_loss(prediction, target, levels, schedule, None)
@@ -258,7 +275,7 @@ def _denoiser(
                 log.write(f"{step + 1},{np.mean(recent):.5f}\n")
                 log.flush()
                 recent.clear()
-            if (step + 1) % 500 == 0 or step + 1 == settings.unet_steps:
+            if (step + 1) % settings.checkpoint_every == 0 or step + 1 == settings.unet_steps:
                 checkpoints.save(folder, step + 1, weights, optimizer, ema, limit=2)
     ema.copy_to(weights.values())
     both.eval().requires_grad_(False)

@@ -32,7 +32,7 @@ def build(channels: tuple[int, ...], latent_channels: int, resolution: int) -> A
 
 def train(
     vae: AutoencoderKL, pixels: np.ndarray, perceptual: nn.Module, folder: Path, steps: int, batch_size: int,
-    learning_rate: float, seed: int, device: torch.device,
+    learning_rate: float, seed: int, device: torch.device, checkpoint_every: int = 500,
 ) -> AutoencoderKL:  # fmt: skip
     """Train in place; resumes from `folder`.
 
@@ -70,10 +70,10 @@ def train(
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimizer.step()
         if (step + 1) % 50 == 0:
-            psnr = -10 * math.log10(float(F.mse_loss(y.float().clamp(-1, 1), x)) / 4)
+            psnr = -10 * math.log10(float(F.mse_loss(y.detach().float().clamp(-1, 1), x)) / 4)
             with (folder / "loss.csv").open("a") as log:
                 log.write(f"{step + 1},{float(error):.5f},{float(likeness):.5f},{float(kl):.5f},{psnr:.2f}\n")
-        if (step + 1) % 500 == 0 or step + 1 == steps:
+        if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
             checkpoints.save(folder, step + 1, weights, optimizer, None, limit=2)
     return vae.eval()
 

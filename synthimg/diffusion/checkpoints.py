@@ -51,8 +51,9 @@ def restore(folder: Path, weights: Mapping[str, Tensor], optimizer: Optimizer, e
         for i, parameter in enumerate(_parameters(optimizer)):
             prefix = f"optimizer.{i}."
             state = {name.removeprefix(prefix): file.get_tensor(name) for name in names if name.startswith(prefix)}
-            # Adam keeps its step count on the CPU, its moments beside the parameter
-            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+            # Adam keeps its moments beside the parameter, but its step count on the CPU unless it is fused
+            apart = () if optimizer.defaults.get("fused") else ("step",)
+            optimizer.state[parameter] = {k: v if k in apart else v.to(parameter.device) for k, v in state.items()}
         if ema:
             ema.shadow_params = [file.get_tensor(f"ema.{i}").to(shadow.device) for i, shadow in enumerate(ema.shadow_params)]
             ema.optimization_step = step

@@ -1,0 +1,117 @@
+"""What starting from a base is worth: the same fine-tuning from its weights and from random ones.
+
+python benchmarks/fine_tuning.py configs/quickstart.yaml
+python benchmarks/fine_tuning.py configs/dermatology.yaml dataset.path=/data/ham10000 dataset.limit=500
+
+Every base is fine-tuned with all steps and with a third of them (each a whole schedule), from each seed; text-to-image
+samples of the rare class are then scored against its real images that did not train. `random` keeps the embedded
+autoencoder and text encoder and draws the denoiser anew: what is missing is its pretraining alone, so the comparison is a
+generous one. Ratios are of runs with the same seed, which share split and data.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from diffusers import UNet2DConditionModel
+
+from synthimg import synthetic
+from synthimg.config import Config, load
+from synthimg.dataset import prepared
+from synthimg.device import CPU
+from synthimg.diffusion import base
+from synthimg.finetune import finetune
+from synthimg.generate import generate
+from synthimg.metrics.features import Features, cached, chunks
+from synthimg.metrics.frechet import frechet
+from synthimg.metrics.kernel import kernel_distance
+from synthimg.metrics.nearest import copy_threshold, nearest
+from synthimg.prepare import prepare
+from synthimg.seeds import derive
+
+
+def measure(settings: Config) -> dict[str, Any]:
+    """Fine-tune, sample, score one configuration; what is done already is not done again.
+
+    `copies` are samples nearer to a training image than the share `copy_quantile` of held-out real images are, so that
+    share of genuinely new images would count too (`expected`).
+    """
+    prepare(settings)
+    finetune(settings)
+    generate(settings)
+    data, plan = prepared.load(settings.folder), synthetic.plan(settings.folder)
+    frame, cache = data.frame, Path(settings.outputs) / ".cache" / "features"
+    made = cached(synthetic.pictures(settings.folder, list(plan["id"]), settings.resolution), cache)
+    rare = (frame["label"] == settings.dataset.rare_class).to_numpy()
+
+    def features(rows: np.ndarray) -> Features:
+        return cached(chunks(data.pixels, np.flatnonzero(rows)), cache)
+
+    trained = (frame["split"] == "train").to_numpy()
+    real, training = features(rare & ~trained), features(trained)
+    quantile = settings.filter.copy_quantile
+    closest = copy_threshold(features((frame["split"] == "validation").to_numpy()), training, quantile)
+    kid = kernel_distance(made, real, 0)
+    return {
+        "frechet": frechet(made, real),
+        "kid": kid["mean"] if kid else None,
+        "copies": int((nearest(made, training)[1] <= closest).sum()),
+        "expected": quantile * len(made),
+        "samples": len(made),
+        "real": len(real),
+    }
+
+
+def random_base(folder: Path, seed: int) -> str:
+    """The embedded model with a denoiser that has learnt nothing."""
+    pipeline = base.load("embedded", CPU)
+    torch.manual_seed(derive(seed, "random base"))
+    pipeline.unet = UNet2DConditionModel.from_config(pipeline.unet.config)
+    place = folder / f"random-{fingerprint(pipeline)}"
+    pipeline.save_pretrained(place)
+    return str(place)
+
+
+def fingerprint(pipeline: Any) -> str:
+    """What tells the runs of two models apart: a run's key knows a base by its name alone."""
+    return base.fingerprint(*base.modules(pipeline))[:8]
+
+
+def main(path: Path, overrides: list[str], bases: list[str], seeds: int, steps: int, count: int, outputs: Path) -> None:
+    """Print one row per base, number of steps and seed, then the ratios of each base to the last one with all steps."""
+    rows = []
+    for seed in range(seeds):
+        for name in bases:
+            where = random_base(outputs, seed) if name == "random" else name
+            weights = fingerprint(base.load(where, CPU))
+            for part in (steps, steps // 3):
+                label = f"{path.stem}-{weights}-{part}-seed{seed}"
+                changes = [
+                    *overrides, f"name={label}", f"outputs={outputs}", f"seed={seed}", f"base={where}",
+                    f"finetune.steps={part}", f"finetune.warmup={part // 10}", "finetune.controlnet=null", "finetune.tracker=none",
+                    "generate.methods={text: 1}", f"generate.count={count}",
+                ]  # fmt: skip
+                rows.append({"base": name, "steps": part, "seed": seed, **measure(load(path, changes))})
+                print(pd.DataFrame(rows).round(4).to_string(), flush=True)
+    table = pd.DataFrame(rows).pivot_table(index="seed", columns=["base", "steps"], values="frechet")
+    ratios = table.div(table[bases[-1], steps], axis=0).agg(["mean", "min", "max"])
+    print(
+        f"Frechet distance as a ratio to {bases[-1]} after {steps} steps, over {seeds} seeds\n{ratios.round(2).to_string()}"
+    )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", type=Path)
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--bases", nargs="+", default=["embedded", "random"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--outputs", type=Path, default=Path("outputs/benchmarks"))
+    main(**vars(parser.parse_args()))

@@ -1,0 +1,17 @@
+"""Procedural, captioned scenes with exact attributes and masks: an unlimited source of images whose truth is known.
+
+Three kinds under domain randomisation: `panel` (a framed plate with busbars, clouds, cracks, dead areas), `skin` (a
+lesion on textured skin) and `surface` (a coloured texture, intact or with scratches, spots or a stain). Everything is
+batched tensor code, on CPU or GPU.
+
+    scene = scenes.sample(64, torch.Generator().manual_seed(0), ("skin",), tone="dark", size="large")
+    images, masks = scenes.render(scene, 128)    # [64, 3, 128, 128] in [0, 1]; [64, 1, 128, 128], 0 or 1
+    texts = scenes.captions(scene)               # 64 sentences
+    truth = scenes.attributes(scene)             # 64 dicts: {"kind": "skin", "tone": "dark", "size": "large", ...}
+"""
+
+from .language import attributes, captions
+from .parameters import KINDS, NAMES, VALUES, Scene, rows, sample
+from .render import render
+
+__all__ = ["KINDS", "NAMES", "VALUES", "Scene", "attributes", "captions", "render", "rows", "sample"]

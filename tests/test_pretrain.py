@@ -1,0 +1,65 @@
+"""The recipe of the embedded model, at toy size: it ends with a folder plain diffusers loads, and resumes exactly."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+from synthimg.cli import main
+from synthimg.stage import digest
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrain")
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    lines = []
+    for i in range(6):
+        Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), np.uint8)).save(corpus / f"{i}.png")
+        lines.append(json.dumps({"file_name": f"{i}.png", "text": "a photo of noise, evenly lit"}))
+    (corpus / "metadata.jsonl").write_text("\n".join(lines))
+    settings = {
+        "corpus": str(corpus), "work": str(folder / "work"), "resolution": 32, "scenes": 60, "vae_channels": [8, 8, 8, 8],
+        "latent_channels": 4, "vae_steps": 3, "vae_batch": 4, "tokens": 32, "text_width": 32, "text_layers": 1,
+        "unet_channels": [16, 32, 32], "unet_steps": 4, "unet_batch": 4, "checkpoint_every": 2, "device": "cpu",
+    }  # fmt: skip
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    main(["pretrain", str(path)])
+    return path
+
+
+def test_the_model_draws_with_plain_diffusers(recipe: Path) -> None:
+    model = recipe.parent / "work" / "model"
+    pipeline = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+    image = pipeline("a cracked panel, unknown words", num_inference_steps=2, height=32, width=32).images[0]
+    assert image.size == (32, 32)
+    assert str(recipe.parent) not in "".join(file.read_text() for file in model.rglob("*.json"))
+
+
+def test_training_resumes_where_it_was(recipe: Path) -> None:
+    work = recipe.parent / "work"
+    unet, model = work / "unet", work / "model"
+    before = {file.relative_to(model): digest(file) for file in model.rglob("*.safetensors")}
+    (unet / "finished.safetensors").unlink()
+    (unet / "step-0000004.safetensors").unlink()
+    shutil.rmtree(model)
+    main(["pretrain", str(recipe)])
+    assert {file.relative_to(model): digest(file) for file in model.rglob("*.safetensors")} == before
+
+
+def test_a_kept_autoencoder_that_is_not_there_is_named(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = yaml.safe_load(recipe.read_text()) | {"autoencoder": "nowhere/vae", "work": str(recipe.parent / "other")}
+    path = recipe.with_name("other.yaml")
+    path.write_text(yaml.safe_dump(changed))
+    with pytest.raises(SystemExit, match="2"):
+        main(["pretrain", str(path)])
+    assert "nowhere/vae" in capsys.readouterr().err
