@@ -93,8 +93,8 @@ def main(path: Path, overrides: list[str], bases: list[str], seeds: int, steps: 
                 label = f"{path.stem}-{weights}-{part}-seed{seed}"
                 changes = [
                     *overrides, f"name={label}", f"outputs={outputs}", f"seed={seed}", f"base={where}",
-                    f"finetune.steps={part}", f"finetune.warmup={part // 10}", "finetune.controlnet=null", "finetune.tracker=none",
-                    "generate.methods={text: 1}", f"generate.count={count}",
+                    f"finetune.steps={part}", f"finetune.warmup={part // 10}", "finetune.controlnet=null",
+                    "finetune.tracker=none", "generate.methods={text: 1}", f"generate.count={count}",
                 ]  # fmt: skip
                 rows.append({"base": name, "steps": part, "seed": seed, **measure(load(path, changes))})
                 print(pd.DataFrame(rows).round(4).to_string(), flush=True)
