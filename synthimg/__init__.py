@@ -13,6 +13,7 @@ _PLACES = {
     "Config": "config", "load_config": "config", "UserError": "errors", "run": "run", "prepare": "prepare",
     "finetune": "finetune", "generate": "generate", "filter_images": "filter", "evaluate": "evaluate", "report": "report",
     "compare": "compare", "augment": "augment", "init": "init", "doctor": "doctor", "pretrain": "pretrain",
+    "preview": "preview",
 }  # fmt: skip
 _NAMES = {"load_config": "load"}
 __all__ = sorted(_PLACES)

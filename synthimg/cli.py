@@ -86,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
         if name in STAGE_VERBS:
             sub.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
             sub.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change keys of the configuration")
+            if name == "generate":
+                sub.add_argument("--preview", action="store_true", help="only draw one seed over the whole attribute grid")
         elif name == "compare":
             sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, e.g. outputs/quickstart")
             sub.add_argument("--to", type=Path, metavar="FILE", help="the page to write (default: beside the first run)")
@@ -116,6 +118,11 @@ def _stage(options: argparse.Namespace) -> None:
     from .stage import check
 
     check(config)
+    if getattr(options, "preview", False):
+        from .preview import preview
+
+        print(f"done: {preview(config)}")
+        return
     if options.verb == "run":
         flow.run(config, announce=lambda text: print(text, flush=True))
     else:

@@ -128,19 +128,17 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
     missing = [batch for batch in batches if any(not (folder / f"{name}.png").exists() for name in batch["id"])]
     if not missing:
         return
-    device = choose_device(config.device)
-    pipeline = base.load(config.base, device)
-    adapters.load(pipeline, model / "adapter")
+    pipeline = fine_tuned(config, model)
     texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
     encoded = base.encode_prompts(pipeline, texts)
     index = {text: i for i, text in enumerate(texts)}
     row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
-    precision = choose_precision(config.finetune.precision, device)
     kind: Any = config.finetune.controlnet
-    controlnet = adapters.load_controlnet(model / "controlnet", device) if (rows["method"] == "controlnet").any() else None
-    for network in (pipeline.unet, controlnet):
-        if network is not None:
-            sample.use_precision(network, precision)
+    controlnet = None
+    if (rows["method"] == "controlnet").any():
+        device = base.device_of(pipeline)
+        controlnet = adapters.load_controlnet(model / "controlnet", device)
+        sample.use_precision(controlnet, choose_precision(config.finetune.precision, device))
     with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
         for batch in missing:
             # a batch is always drawn whole: the rounding of batched kernels depends on its size
@@ -161,6 +159,15 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
                 if not path.exists():
                     stage.write_bytes(path, encode_png(image, row.to_dict()))
             bar.update(len(batch))
+
+
+def fine_tuned(config: Config, model: Path) -> Any:
+    """The base with a run's adapter, its denoiser in the precision of the configuration."""
+    device = choose_device(config.device)
+    pipeline = base.load(config.base, device)
+    adapters.load(pipeline, model / "adapter")
+    sample.use_precision(pipeline.unet, choose_precision(config.finetune.precision, device))
+    return pipeline
 
 
 def _batches(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:

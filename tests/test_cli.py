@@ -185,6 +185,10 @@ def test_stages_out_of_order(verb: str, message: str, prepared: Path, refused: R
     assert message in refused(verb, prepared / "config.yaml", place=prepared)
 
 
+def test_preview_before_finetuning(prepared: Path, refused: Refused) -> None:
+    assert "not fine-tuned yet" in refused("generate", prepared / "config.yaml", "--preview", place=prepared)
+
+
 def test_another_configuration_for_the_same_folder(prepared: Path, refused: Refused) -> None:
     for verb in ("run", "prepare", "evaluate", "report"):
         line = refused(verb, prepared / "config.yaml", "finetune.steps=7", "seed=5", place=prepared)

@@ -14,7 +14,9 @@ from diffusers import ControlNetModel, StableDiffusionPipeline
 from PIL import Image
 
 from synthimg.config import Config, parse
+from synthimg.dataset import captions
 from synthimg.generate import SOURCE_TYPE
+from synthimg.preview import preview
 from synthimg.run import run
 from synthimg.stage import digest
 
@@ -91,6 +93,18 @@ def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[P
     other = parse({**tree, "base": str(folders[1]), "name": "other"})
     run(other)
     assert (other.folder / "finetune" / "adapter" / "unet" / "diffusion_pytorch_model.safetensors").exists()
+
+
+def test_preview_draws_the_whole_grid_beside_the_stages(finished: Config) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    path = preview(finished)
+    cells = len(captions.grid(captions.load(finished.dataset.prompts), finished.generate.axes))
+    with Image.open(path) as table:
+        assert table.width == cells * finished.resolution  # a single axis: one row
+        pixels = np.asarray(table)[-finished.resolution :]
+    first, second = pixels[:, : finished.resolution], pixels[:, finished.resolution : 2 * finished.resolution]
+    assert (first != second).any()
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
 def test_same_seed_same_files(finished: Config, tmp_path: Path) -> None:
