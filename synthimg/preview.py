@@ -35,7 +35,8 @@ def preview(config: Config) -> Path:
     texts = [captions.caption(prompts.captions[0], label, captions.words(prompts, cell)) for cell in cells]
     pipeline = fine_tuned(config, run / "finetune")
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
-    seed, images = derive(config.seed, "preview"), []
+    seed = derive(config.seed, "preview")
+    images: list[np.ndarray] = []
     with tqdm(total=len(cells), desc="preview", unit="image") as bar:
         for start in range(0, len(cells), settings.batch_size):
             rows = list(range(start, min(start + settings.batch_size, len(cells))))
