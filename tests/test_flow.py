@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,14 +96,16 @@ def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[P
     assert (other.folder / "finetune" / "adapter" / "unet" / "diffusion_pytorch_model.safetensors").exists()
 
 
-def test_preview_draws_the_whole_grid_beside_the_stages(finished: Config) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
-    path = preview(finished)
-    cells = len(captions.grid(captions.load(finished.dataset.prompts), finished.generate.axes))
+def test_preview_draws_the_whole_grid_beside_the_stages(finished: Config, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path / finished.name)
+    config, side = finished.model_copy(update={"outputs": str(tmp_path)}), finished.resolution
+    before = {path: path.stat().st_mtime_ns for path in config.folder.rglob("*") if path.is_file()}
+    path = preview(config)
+    cells = len(captions.grid(captions.load(config.dataset.prompts), config.generate.axes))
     with Image.open(path) as table:
-        assert table.width == cells * finished.resolution  # a single axis: one row
-        pixels = np.asarray(table)[-finished.resolution :]
-    first, second = pixels[:, : finished.resolution], pixels[:, finished.resolution : 2 * finished.resolution]
+        assert table.width == cells * side  # a single axis: one row
+        pixels = np.asarray(table)[-side:]
+    first, second = pixels[:, :side], pixels[:, side : 2 * side]
     assert (first != second).any()
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
