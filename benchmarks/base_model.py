@@ -74,7 +74,7 @@ def attributes(model: str, seeds: int, count: int, guidance: float, folder: Path
         if sheet and not seed:
             _grid(images[0], 8).save(sheet)
         held_out = scenes.sample(count, torch.Generator().manual_seed(2 * 10**6 + seed))
-        ceiling.append(_matches(held_out, _measure(network, _reconstructed(pipeline, _rendered(held_out)))))
+        ceiling.append(_matches(held_out, _measure(network, _reconstructed(pipeline, scenes.pixels(held_out, SIDE)))))
         every.append(_truths(scene))
     print(f"| attribute | samples that match | by seed | n | rendered scenes | commonest value |\n|{'---|' * 6}")
     for name in ["kind", *scenes.VALUES]:
@@ -114,10 +114,6 @@ def _draw(pipeline: Any, prompts: base.Prompts, negative: base.Prompts, seeds: I
     return sample.sample(pipeline, prompts, negative, list(seeds), SOLVER_STEPS, guidance, SIDE)
 
 
-def _rendered(scene: scenes.Scene) -> np.ndarray:
-    return (scenes.render(scene, SIDE)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
-
-
 def _reconstructed(pipeline: Any, pixels: np.ndarray) -> np.ndarray:
     parts = []
     for start in range(0, len(pixels), BATCH):
@@ -141,9 +137,9 @@ class Judge(nn.Module):
 
 
 def _judge(pipeline: Any, folder: Path, steps: int = 700, batch: int = 32) -> Judge:
-    """Fine-tuned on rendered scenes, half of them sent through the autoencoder, whose blur the samples share."""
+    """Fine-tuned on rendered scenes, a quarter of them sent through the autoencoder, whose blur the samples share."""
     torch.manual_seed(0)
-    network = Judge()
+    network = Judge().to(memory_format=torch.channels_last)  # 1.7 times as fast in training here
     source = b"".join(path.read_bytes() for path in sorted(Path(scenes.__file__).parent.glob("*.py")))
     place = folder / f"judge-{base.fingerprint(pipeline.vae, source)}.pt"
     if place.exists():
@@ -154,12 +150,14 @@ def _judge(pipeline: Any, folder: Path, steps: int = 700, batch: int = 32) -> Ju
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
     for step in tqdm(range(steps), desc="judge", unit="step"):
         scene = scenes.sample(batch, torch.Generator().manual_seed(3 * 10**6 + step))
-        pixels = _rendered(scene)
-        pixels[::2] = _reconstructed(pipeline, pixels[::2])
+        pixels = scenes.pixels(scene, SIDE)
+        with torch.autocast("cpu", torch.bfloat16):
+            pixels[::4] = _reconstructed(pipeline, pixels[::4])
         found = network(torch.from_numpy(pixels).permute(0, 3, 1, 2))
         loss = torch.zeros(())
+        truths = scenes.attributes(scene)
         for name, answer in found.items():
-            here = _has(scene, name)
+            here = torch.tensor([name in truth for truth in truths])
             if here.any():
                 loss = loss + F.cross_entropy(answer[here], getattr(scene, name)[here])
         optimizer.zero_grad()
@@ -171,34 +169,34 @@ def _judge(pipeline: Any, folder: Path, steps: int = 700, batch: int = 32) -> Ju
     return network.eval()
 
 
-def _has(scene: scenes.Scene, name: str) -> Tensor:
-    return torch.tensor([name in truth for truth in scenes.attributes(scene)])
-
-
 @torch.no_grad()
 def _measure(network: Judge, pixels: np.ndarray) -> dict[str, Tensor]:
     found = network(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     return {name: answer.argmax(1) for name, answer in found.items()}
 
 
-def _truths(scene: scenes.Scene) -> dict[str, list[int]]:
-    """The numbers of every attribute where a scene has it and no other word gives it away."""
-    return {name: getattr(scene, name)[_open(scene, name)].tolist() for name in ["kind", *scenes.VALUES]}
-
-
-def _open(scene: scenes.Scene, name: str) -> Tensor:
+def _open(scene: scenes.Scene) -> dict[str, Tensor]:
+    """Which scenes have each attribute with no other word giving it away: bool [n] by name."""
     truths = scenes.attributes(scene)
-    closed = {
-        "count": [truth.get("mark") == "stained" or truth.get("count") == "no" for truth in truths],
-        "place": [truth.get("size") == "large" for truth in truths],
-    }
-    return _has(scene, name) & ~torch.tensor(closed.get(name, [False] * len(truths)))
+
+    def fair(name: str, truth: dict[str, str]) -> bool:
+        given = {
+            "count": truth.get("mark") == "stained" or truth.get("count") == "no",
+            "place": truth.get("size") == "large",
+        }
+        return name in truth and not given.get(name, False)
+
+    return {name: torch.tensor([fair(name, truth) for truth in truths]) for name in ["kind", *scenes.VALUES]}
+
+
+def _truths(scene: scenes.Scene) -> dict[str, list[int]]:
+    """The number of every attribute in the scenes of `_open`."""
+    return {name: getattr(scene, name)[here].tolist() for name, here in _open(scene).items()}
 
 
 def _matches(scene: scenes.Scene, measured: dict[str, Tensor]) -> dict[str, list[float]]:
-    """1 or 0 for every scene of `_truths`."""
-    right = {name: (answer == getattr(scene, name))[_open(scene, name)] for name, answer in measured.items()}
-    return {name: found.float().tolist() for name, found in right.items()}
+    """1 or 0 for every scene of `_open`."""
+    return {name: (measured[name] == getattr(scene, name))[here].float().tolist() for name, here in _open(scene).items()}
 
 
 def _grid(images: np.ndarray, columns: int) -> Image.Image:
@@ -224,4 +222,5 @@ if __name__ == "__main__":
     asked.add_argument("--count", type=int, default=2000)
     asked.add_argument("--sheet", type=Path)
     arguments = vars(parser.parse_args())
-    {"speed": speed, "attributes": attributes, "reconstruction": reconstruction}[arguments.pop("verb")](**arguments)
+    measures: dict[str, Any] = {"speed": speed, "attributes": attributes, "reconstruction": reconstruction}
+    measures[arguments.pop("verb")](**arguments)

@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from . import stage
+from . import stage, synthetic
 from .config import Config, parse
 from .dataset import consent
 from .dataset.prepared import load
@@ -54,24 +54,23 @@ def augment(run: Path, to: Path) -> Path:
     root = consent.recheck(config.dataset, records["path"]).root
     if to.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{to}: lies inside the data set {root}; synthetic images must not get in there")
-    plan = pd.read_parquet(run / "generate" / "plan.parquet")
-    decisions = pd.read_parquet(run / "filter" / "decisions.parquet")
-    made = plan[plan.id.isin(decisions.id[decisions.accepted])]
+    planned, decided = synthetic.plan(run), synthetic.decisions(run)
+    made = planned[planned.id.isin(decided.id[decided.accepted])]
     if made.empty:
         raise UserError(f"{run}: no synthetic image was accepted, so there is nothing to add to the real ones")
     names = folder_names(records.label)
-    real, synthetic = real_rows(records, names), synthetic_rows(made, records, names)
+    real, drawn = real_rows(records, names), synthetic_rows(made, records, names)
     images = [run / "generate" / "images" / f"{name}.png" for name in made.id]
     for missing in (image for image in images if not image.is_file()):
         raise UserError(f"{missing}: this accepted image is missing")
     part = to.with_name(f".{to.name}.synthimg-part")
     shutil.rmtree(part, ignore_errors=True)
-    rows = [*real, *synthetic]
+    rows = [*real, *drawn]
     for row in rows:  # and no folder without images, which ImageFolder refuses
         (part / row["file_name"]).parent.mkdir(parents=True, exist_ok=True)
     for row, index in zip(real, np.flatnonzero(records.split == "train"), strict=True):
         Image.fromarray(pixels[index]).save(part / row["file_name"])
-    for row, image in zip(synthetic, images, strict=True):
+    for row, image in zip(drawn, images, strict=True):
         shutil.copyfile(image, part / row["file_name"])
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     (part / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from .config import Evaluate
-from .device import choose_device, choose_precision
+from .device import CPU, choose_device, choose_precision
 from .diffusion import base
 from .errors import UserError
 from .metrics import features
@@ -33,7 +33,7 @@ def doctor() -> str:
     video = torch.cuda.get_device_properties(0).total_memory / GIB if device.type == "cuda" else 0.0
     threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     rows = [
-        ("processor", f"{threads} cores, matrix precision {choose_precision('auto', torch.device('cpu'))}"),
+        ("processor", f"{threads} cores, matrix precision {choose_precision('auto', CPU)}"),
         ("memory", f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"),
         ("disk here", f"{disk.free / GIB:.1f} GiB free"),
         ("accelerator", _accelerator(device, video)),
@@ -60,7 +60,7 @@ def _accelerator(device: torch.device, video: float) -> str:
 
 def _embedded() -> str:
     try:
-        pipeline = base.load("embedded", torch.device("cpu"))
+        pipeline = base.load("embedded", CPU)
     except UserError as error:
         return f"no: {error}"
     weights = sum(parameter.numel() for part in base.modules(pipeline) for parameter in part.parameters())

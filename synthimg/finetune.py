@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import shutil
 import time
 from collections.abc import Iterator
@@ -190,8 +189,7 @@ def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: in
     """Draw the first cells of the rare class's attribute grid with the averaged weights, always with the same seeds."""
     prompts = captions.load(config.dataset.prompts)
     cells = captions.grid(prompts, config.generate.axes)[: 2 * columns]
-    label = prompts.labels.get(config.dataset.rare_class, config.dataset.rare_class)
-    texts = [captions.caption(prompts.captions[0], label, captions.words(prompts, cell)) for cell in cells]
+    texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
     trained = [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
     if step.ema:
@@ -211,9 +209,7 @@ def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: in
     sheet = Image.new("RGB", (columns * config.resolution, -(-count // columns) * config.resolution))
     for i, image in enumerate(images):
         sheet.paste(Image.fromarray(image), (i % columns * config.resolution, i // columns * config.resolution))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
-    stage.write_bytes(path, buffer.getvalue())
+    stage.write_image(path, sheet)
 
 
 def _appear(folder: Path, write: Any) -> None:

@@ -72,14 +72,13 @@ def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
                 order = np.random.default_rng(derive(config.seed, "grid", method, i // len(cells))).permutation(len(cells))
             cell = cells[order[i % len(cells)]]
             seed = derive(config.seed, "image", method, i)
-            template = prompts.captions[i % len(prompts.captions)]
             masked = method == "controlnet" and config.finetune.controlnet == "mask"
             record = _source(prepared.frame, rare, method, cell, seed, masked)
             strengths = settings.strength
             row = {
                 "label": rare,
                 "method": method,
-                "prompt": captions.caption(template, prompts.labels.get(rare, rare), captions.words(prompts, cell)),
+                "prompt": captions.describe(prompts, i, rare, cell),
                 "negative": prompts.negative,
                 **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
                 "source": record if method in ("image", "from_common") else "",

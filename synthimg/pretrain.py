@@ -129,8 +129,7 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
         for k in tqdm(range(0, settings.scenes, SCENES_PER_SEED), desc="scenes", unit="batch"):
             count = min(SCENES_PER_SEED, settings.scenes - k)
             scene = scenes.sample(count, torch.Generator().manual_seed(k))
-            drawn = scenes.render(scene, side)[0].permute(0, 2, 3, 1)
-            pixels[len(texts) : len(texts) + count] = (drawn * 255).round().byte().numpy()
+            pixels[len(texts) : len(texts) + count] = scenes.pixels(scene, side)
             texts += scenes.captions(scene)
         pixels.flush()
         stage.write_json(text_file, texts)
@@ -231,7 +230,7 @@ def _denoiser(
     unet = UNet2DConditionModel(
         sample_size=settings.resolution // 8, in_channels=channels, out_channels=channels,
         block_out_channels=tuple(settings.unet_channels), layers_per_block=1, norm_num_groups=16, attention_head_dim=4,
-        # words are read at 8x8 and 4x4: attention at 16x16 would cost about as much as all the rest
+        # words are read at 8x8 and 4x4, where attention has few places to look from and costs little
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=width,
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +30,7 @@ def preview(config: Config) -> Path:
     stage.require(run / "finetune", "the model is not fine-tuned")
     prompts, settings = captions.load(config.dataset.prompts), config.generate
     cells = captions.grid(prompts, settings.axes)
-    label = prompts.labels.get(config.dataset.rare_class, config.dataset.rare_class)
-    texts = [captions.caption(prompts.captions[0], label, captions.words(prompts, cell)) for cell in cells]
+    texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     pipeline = fine_tuned(config, run / "finetune")
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
     seed = derive(config.seed, "preview")
@@ -45,9 +43,7 @@ def preview(config: Config) -> Path:
                 settings.guidance, config.resolution,
             ))  # fmt: skip
             bar.update(len(rows))
-    buffer = io.BytesIO()
-    sheet(images, cells).save(buffer, "PNG")
-    stage.write_bytes(run / "preview.png", buffer.getvalue())
+    stage.write_image(run / "preview.png", sheet(images, cells))
     return run / "preview.png"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import platform
@@ -72,8 +73,6 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_table(path: Path, frame: Any) -> None:
     """Write a pandas frame as Parquet (or CSV by its ending), atomically and with the same bytes for the same content."""
-    import io
-
     buffer = io.BytesIO()
     if path.suffix == ".csv":
         frame.to_csv(buffer, index=False)
@@ -84,12 +83,17 @@ def write_table(path: Path, frame: Any) -> None:
 
 def write_array(path: Path, array: Any) -> None:
     """Write a NumPy array as .npy, atomically."""
-    import io
-
     import numpy as np
 
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_image(path: Path, image: Any) -> None:
+    """Write a Pillow image as PNG, atomically."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
     write_bytes(path, buffer.getvalue())
 
 

@@ -152,14 +152,24 @@ def caption(template: str, label_words: str, attribute_words: dict[str, str]) ->
     return ", ".join(part for part in parts if part)
 
 
+def describe(prompts: Prompts, number: int, label: str, chosen: dict[str, str]) -> str:
+    """The caption of a label with these categories, in words.
+
+    Args:
+        number: which template, counted around.
+        chosen: category per attribute.
+    """
+    template = prompts.captions[number % len(prompts.captions)]
+    return caption(template, prompts.labels.get(label, label), words(prompts, chosen))
+
+
 def record_caption(prompts: Prompts, identity: str, label: str, chosen: dict[str, str]) -> str:
     """The caption of one record: its id draws the template.
 
     Args:
         chosen: category per attribute.
     """
-    template = prompts.captions[derive(0, "caption", identity) % len(prompts.captions)]
-    return caption(template, prompts.labels.get(label, label), words(prompts, chosen))
+    return describe(prompts, derive(0, "caption", identity), label, chosen)
 
 
 def grid(prompts: Prompts, axes: list[str]) -> list[dict[str, str]]:

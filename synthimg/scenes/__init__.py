@@ -11,7 +11,7 @@ batched tensor code, on CPU or GPU.
 """
 
 from .language import attributes, captions
-from .parameters import KINDS, NAMES, VALUES, Scene, rows, sample
-from .render import render
+from .parameters import KINDS, NAMES, VALUES, Scene, sample
+from .render import pixels, render
 
-__all__ = ["KINDS", "NAMES", "VALUES", "Scene", "attributes", "captions", "render", "rows", "sample"]
+__all__ = ["KINDS", "NAMES", "VALUES", "Scene", "attributes", "captions", "pixels", "render", "sample"]

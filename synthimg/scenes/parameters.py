@@ -121,7 +121,7 @@ def sample(n: int, generator: torch.Generator, kinds: tuple[str, ...] = KINDS, *
     )
 
 
-def rows(scene: Scene, change: Callable[[Tensor], Tensor]) -> Scene:
+def each(scene: Scene, change: Callable[[Tensor], Tensor]) -> Scene:
     """The scene with every tensor changed alike. (Noise belongs to the batch: chosen rows look a little different alone.)"""
     fields: dict[str, Any] = {name: change(value) for name, value in vars(scene).items() if isinstance(value, Tensor)}
     return replace(scene, **fields)

@@ -6,11 +6,12 @@ import math
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .parameters import LAST, SCRATCHED, SPOTTED, STAINED, Scene, rows
+from .parameters import LAST, SCRATCHED, SPOTTED, STAINED, Scene, each
 
 COLOUR = torch.tensor(
     [[0.58, 0.58, 0.58], [0.50, 0.32, 0.18], [0.72, 0.16, 0.16], [0.22, 0.34, 0.72], [0.24, 0.56, 0.26], [0.48, 0.22, 0.60],
@@ -49,7 +50,7 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
     Returns:
         images float32 [n, 3, resolution, resolution] in [0, 1]; masks of the lesion, cracks or marks [n, 1, ...], 0 or 1.
     """
-    scene = rows(scene, lambda field: field.to(device))
+    scene = each(scene, lambda field: field.to(device))
     generator = torch.Generator(device).manual_seed(scene.seed)
     canvas = _canvas(scene, resolution, generator)
     image = torch.empty(len(scene.kind), 3, resolution, resolution, device=device)
@@ -59,9 +60,14 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
         if len(here):
             part = partial(torch.index_select, dim=0, index=here)
             image[here], mask[here] = draw(
-                rows(scene, part), Canvas(canvas.x, canvas.y, *(part(field) for field in canvas[2:]))
+                each(scene, part), Canvas(canvas.x, canvas.y, *(part(field) for field in canvas[2:]))
             )
     return _photograph(scene, image, canvas, generator).clamp(0, 1), (mask > 0.5).float()[:, None]
+
+
+def pixels(scene: Scene, resolution: int) -> np.ndarray:
+    """The images of `render` on the CPU, as photographs come: uint8 [n, resolution, resolution, 3]."""
+    return (render(scene, resolution)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def _canvas(scene: Scene, resolution: int, generator: torch.Generator) -> Canvas:
