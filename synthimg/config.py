@@ -158,6 +158,8 @@ class Generate(Section):
 class Filter(Section):
     confidence: Share = 0.5
     """Least probability of the rare class, by a balanced classifier trained on the training split only."""
+    attributes: bool = True
+    """Refuse a picture whose measured attributes are not those it was asked for."""
     copy_quantile: Share = 0.01
     """A picture closer to a training image than this quantile of held-out real images are is a near-copy."""
 

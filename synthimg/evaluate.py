@@ -18,9 +18,11 @@ from tqdm import tqdm
 from .arms import ARMS, Arm, Fit, available, classes_of, finetuned, headed, rare_features, rows_of, synthetic_features
 from .classifier import Probabilities
 from .config import Config
+from .dataset import captions
 from .dataset.prepared import Prepared, load
 from .errors import UserError
 from .metrics.comparison import Outcome, arrange, compare
+from .metrics.compliance import compliance
 from .metrics.features import Extractor, choose
 from .metrics.quality import assess
 from .metrics.recall import threshold_at
@@ -61,6 +63,7 @@ def evaluate(config: Config) -> Path:
         "rare_class": config.dataset.rare_class,
         "n": sizes(data.frame, decided, config.dataset.rare_class, len(planned)),
         "quality": quality(config, data, decided, extractor),
+        "compliance": followed(planned, decided, captions.load(config.dataset.prompts)),
         "recall": recall(config, data.frame, predictions, thresholds, len(accepted)),
     }
     write_json(folder / "metrics.json", metrics)
@@ -151,6 +154,20 @@ def quality(config: Config, data: Prepared, decided: pd.DataFrame, extractor: Ex
     }
     groups = frame["group"].to_numpy(str)[rows].tolist()
     return assess(extractor, real, groups, made, attributes, derive(config.seed, "quality"))
+
+
+def followed(planned: pd.DataFrame, decided: pd.DataFrame, prompts: captions.Prompts) -> dict[str, dict[str, Any] | None]:
+    """The section `compliance` of metrics.json: each attribute that was varied, before any picture was refused for it."""
+    columns = [column for column in planned if column.startswith("attribute.") and (planned[column] != "").any()]
+    made = planned[["id", *columns]].merge(decided, on="id", validate="1:1")
+    sections: dict[str, dict[str, Any] | None] = {}
+    for column in columns:
+        name = column.removeprefix("attribute.")
+        told = made[made[column] != ""]
+        asked, order = told[column].to_numpy(str), list(prompts.attributes[name].values)
+        measured = f"found.{name}" in made
+        sections[name] = compliance(asked, told[f"found.{name}"].to_numpy(str), order) if measured else None
+    return sections
 
 
 def sizes(frame: pd.DataFrame, decided: pd.DataFrame, rare: str, planned: int) -> dict[str, Any]:

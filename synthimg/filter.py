@@ -1,4 +1,5 @@
-"""Which synthetic images may train a classifier: those of the rare class that copy nobody and do not repeat each other.
+"""Which synthetic images may train a classifier: those of the rare class, with the attributes asked for, that copy nobody
+and do not repeat each other.
 
 Judge and thresholds come from the training split (the classifier, the originals) and the validation split (how close
 honest images come to the originals). Reserve and test images are not read.
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 
 from .classifier import head
 from .config import Config
+from .dataset import captions
 from .dataset.attributes import measure
 from .dataset.prepared import load
 from .device import choose_device
@@ -53,9 +55,12 @@ def filter_images(config: Config) -> Path:
     originals = np.concatenate([training, mirrored])
     neighbour, distance = nearest(synthetic, originals)
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
-    reason = reasons(synthetic, confidence, distance, config.filter.confidence, threshold)
-
     names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
+    values = measured(pictures(run, ids, config.resolution), names)
+    categories = found(captions.load(config.dataset.prompts), rows, values)
+    missed = misses(rows, categories) & config.filter.attributes
+    reason = reasons(synthetic, confidence, distance, missed, config.filter.confidence, threshold)
+
     table = {
         "id": ids,
         "accepted": reason == "",
@@ -63,7 +68,8 @@ def filter_images(config: Config) -> Path:
         "confidence": confidence,
         "nearest": data.frame["id"].to_numpy()[part["train"]][neighbour % len(training)],
         "distance": distance,
-        **measured(pictures(run, ids, config.resolution), names),
+        **values,
+        **categories,
     }
     write_table(folder / "decisions.parquet", pd.DataFrame(table))
     return finish(folder, wanted, started, {"copy_threshold": threshold})
@@ -87,15 +93,18 @@ def reasons(
     synthetic: Features,
     confidence: NDArray[np.float64],
     distance: NDArray[np.float64],
+    missed: NDArray[np.bool_],
     least_confidence: float,
     threshold: float,
 ) -> NDArray[np.object_]:
-    """Why each picture is refused: "class", "copy" or "duplicate", the first that applies; "" for accepted ones.
+    """Why each picture is refused: "class", "copy", "attribute" or "duplicate", the first that applies; else "".
 
     Args:
+        missed: which pictures have another attribute than the one asked for.
         threshold: cosine distance within which a picture copies a training image, or an earlier accepted picture.
     """
     found = np.full(len(synthetic), "", object)
+    found[missed] = "attribute"
     found[distance <= threshold] = "copy"
     found[confidence < least_confidence] = "class"
     found[duplicates(synthetic, threshold, found == "")] = "duplicate"
@@ -106,3 +115,23 @@ def measured(parts: Iterator[Pixels], names: list[str]) -> dict[str, NDArray[np.
     """Columns `measured.<name>` [N] of `dataset/attributes.py` over all parts."""
     found = [measure(part, names) for part in parts]
     return {f"measured.{name}": np.concatenate([part[name] for part in found]) for name in names}
+
+
+def found(
+    prompts: captions.Prompts, rows: pd.DataFrame, values: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.str_]]:
+    """Columns `found.<attribute>` [N]: the measured category of each attribute in the plan that an estimator measures."""
+    return {
+        f"found.{name}": np.array(captions.categories(prompts.attributes[name], values[f"measured.{estimator}"]), str)
+        for name, estimator in prompts.estimators.items()
+        if f"attribute.{name}" in rows
+    }
+
+
+def misses(rows: pd.DataFrame, categories: dict[str, NDArray[np.str_]]) -> NDArray[np.bool_]:
+    """Which pictures [N] have in `categories` another value than the plan asked for; one that cannot be told is another."""
+    missed = np.zeros(len(rows), bool)
+    for column, seen in categories.items():
+        asked = rows[column.replace("found.", "attribute.", 1)].to_numpy(str)
+        missed |= (asked != "") & (asked != seen)
+    return missed

@@ -21,6 +21,7 @@ REAL, ACCEPTED, REJECTED, PAIRS = 3, 4, 3, 4
 REASONS = {
     "class": "not recognised as the rare class",
     "copy": "too close to a training image",
+    "attribute": "measured attributes are not those asked for",
     "duplicate": "too close to another synthetic image",
 }
 

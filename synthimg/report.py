@@ -38,6 +38,8 @@ MEASURES = {
 }
 CONTACT_SHEET = 1280
 MAX_EXCLUDED = 200
+FOLLOWED = 0.8
+"""Least share of matches for which the report says without reserve that an attribute follows the request."""
 
 
 def report(config: Config) -> Path:
@@ -74,6 +76,7 @@ def describe(run: Path) -> dict[str, Any]:
         "recall": metrics["recall"], "arms": arms(metrics), "arm_charts": arm_charts(metrics["recall"]),
         "others": other_classes(metrics["recall"]),
         "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
+        "followed": followed(metrics.get("compliance") or {}),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
         "shared": shared(metrics["quality"]["extractor"], settings["base"]),
@@ -142,6 +145,14 @@ def funnel(n: dict[str, Any]) -> Markup:
     title = ", ".join([f"{n['accepted']} accepted", *rejected])
     parts = [("synthetic", n["accepted"]), *[(f"reason {name}", count) for name, count in n["rejected"].items()]]
     return charts.bar(parts, title)
+
+
+def followed(compliance: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per varied attribute: how often the category measured is the one asked for, and is that more than chance."""
+    return [
+        {"name": name, "words": _obedience(found), "table": _crossed(found), "found": found}
+        for name, found in compliance.items()
+    ]
 
 
 def quality(found: dict[str, Any]) -> dict[str, Any]:
@@ -234,6 +245,24 @@ def _as_close(ks: float | None, floor: float | None, p: float | None) -> bool | 
     if ks is None or floor is None or p is None or (ks <= floor) != (p >= 0.05):
         return None
     return ks <= floor
+
+
+def _obedience(found: dict[str, Any] | None) -> str:
+    if found is None:
+        return "not measured: no estimator"
+    if not found["n"]:
+        return "not measured: no image"
+    if found["p"] >= 0.05:
+        return "not shown to follow the request"
+    return "follows the request" if found["share"] >= FOLLOWED else "follows the request in part"
+
+
+def _crossed(found: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Asked for (rows) against measured (columns); None where nothing was measured."""
+    if not found or not found["n"]:
+        return None
+    rows = [(asked, list(counts.values())) for asked, counts in found["table"].items()]
+    return {"columns": [name or "cannot be told" for name in next(iter(found["table"].values()))], "rows": rows}
 
 
 def _spread(value: Any) -> dict[str, Any]:

@@ -165,13 +165,15 @@ def _generate(folder: Path, records: pd.DataFrame, planned: int, paint: Draw) ->
 def _filter(folder: Path, records: pd.DataFrame, plan: pd.DataFrame, accepted: int) -> pd.DataFrame:
     rng = np.random.default_rng(3)
     order = rng.permutation(len(plan))
-    reason = np.array(["class", "copy", "duplicate", "class"])[np.arange(len(plan)) % 4]
+    brightness = rng.normal(0.6, 0.12, len(plan))
+    reason = np.array(["class", "copy", "duplicate", "attribute"])[np.arange(len(plan)) % 4]
     train = records[records.split == "train"]
     decisions = pd.DataFrame({
         "id": plan.id, "accepted": order < accepted, "reason": np.where(order < accepted, "", reason),
         "confidence": rng.uniform(0.3, 1, len(plan)), "nearest": rng.choice(train.id.to_numpy(), len(plan)),
-        "distance": rng.uniform(0.1, 0.5, len(plan)), "measured.brightness": rng.normal(0.6, 0.12, len(plan)),
+        "distance": rng.uniform(0.1, 0.5, len(plan)), "measured.brightness": brightness,
         "measured.contrast": rng.normal(0.15, 0.03, len(plan)),
+        "found.brightness": [_shade(value) for value in brightness],
     })  # fmt: skip
     stage.write_table(folder / "decisions.parquet", decisions)
     return decisions
@@ -212,13 +214,23 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
     n = n or {
         "train_rare": 60, "train_other": 900, "reserve_rare": 200, "validation_rare": 70, "validation_other": 300,
         "test_rare": 180, "test_other": 500, "test_rare_groups": 175,
-        "planned": 200, "generated": 200, "accepted": 130, "rejected": {"class": 50, "copy": 12, "duplicate": 8},
+        "planned": 200, "generated": 200, "accepted": 130,
+        "rejected": {"attribute": 20, "class": 30, "copy": 12, "duplicate": 8},
     }  # fmt: skip
     lead = {**CONTROLS, "synthetic": gain, "oracle": 0.11}
     return {
         "rare_class": RARE,
         "n": n,
         "quality": _quality(n),
+        "compliance": {
+            "brightness": {
+                "n": 200, "share": 0.61, "ci95": [0.54, 0.67], "chance": 0.34, "p": 1e-12,
+                "table": {"dark": {"dark": 40, "medium": 27, "bright": 0, "": 0},
+                          "medium": {"dark": 0, "medium": 41, "bright": 25, "": 1},
+                          "bright": {"dark": 0, "medium": 25, "bright": 41, "": 0}},
+            },
+            "type": None,
+        },
         "recall": {
             "seeds": 5, "classifier": "head", "specificity": 0.95, "steps": 400,
             "arms": {arm: _arm(0.61 + lead[arm], n, arm) for arm in ARMS},

@@ -46,7 +46,7 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    assert set(found) == {"rare_class", "n", "quality", "recall"}
+    assert set(found) == {"rare_class", "n", "quality", "compliance", "recall"}
     assert found["n"] == {
         "train_rare": 8, "train_other": 10, "reserve_rare": 4, "validation_rare": 3, "validation_other": 4,
         "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
@@ -55,6 +55,8 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     assert sum(found["n"]["rejected"].values()) == 12
     assert found["quality"]["n"] == {"synthetic": 12, "real": 12} and found["quality"]["floor"]["n"] == [6, 6]
     assert set(found["quality"]["marginals"]) == {"brightness", "contrast"}
+    assert found["compliance"]["type"] is None  # no estimator measures it
+    assert found["compliance"]["brightness"]["n"] == 24
     assert list(found["recall"]["arms"]) == list(ARMS)
     for arm in found["recall"]["arms"].values():
         for name in ("recall", "recall_at_specificity", "specificity", "specificity_at_threshold", "auc"):

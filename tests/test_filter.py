@@ -13,12 +13,12 @@ from PIL import Image
 from synthimg.config import Config
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
-from synthimg.filter import filter_images, reasons
+from synthimg.filter import filter_images, misses, reasons
 
 
 @pytest.fixture(scope="module")
 def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, pd.DataFrame, list[str]]:
-    """A filtered run: 0 copies a training image, 1 its mirror image, 3 repeats 2, 4 and 5 are of the other class."""
+    """A filtered run: 0 copies a training image, 1 its mirror image, 8 repeats 2, 4 and 5 are of the other class."""
     config = fake_run(tmp_path_factory.mktemp("filter"), planned=14, overrides={"filter": {"confidence": 0.2}})
     run = config.folder
     frame, pixels, _ = load(run)
@@ -28,7 +28,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, pd.DataFra
     rng = np.random.default_rng(7)
     Image.fromarray(pixels[original]).save(picture[ids[0]])
     Image.fromarray(pixels[original][:, ::-1]).save(picture[ids[1]])
-    Image.open(picture[ids[2]]).save(picture[ids[3]])
+    Image.open(picture[ids[2]]).save(picture[ids[8]])
     for name in ids[4:6]:
         Image.fromarray(draw(rng, COMMON)).save(picture[name])
     filter_images(config)
@@ -41,9 +41,10 @@ def test_decisions_keep_the_contract(judged: tuple[Config, pd.DataFrame, list[st
     assert list(decisions["id"]) == list(plan["id"])
     assert list(decisions.columns) == [
         "id", "accepted", "reason", "confidence", "nearest", "distance", "measured.brightness", "measured.contrast",
+        "found.brightness",
     ]  # fmt: skip
     assert (decisions["accepted"] == (decisions["reason"] == "")).all()
-    assert set(decisions["reason"]) <= {"", "class", "copy", "duplicate"}
+    assert set(decisions["reason"]) <= {"", "class", "copy", "attribute", "duplicate"}
     frame = load(config.folder).frame
     assert set(decisions["nearest"]) <= set(frame.loc[frame["split"] == "train", "id"])
 
@@ -53,8 +54,8 @@ def test_copies_mirrored_or_not_and_duplicates_are_refused(judged: tuple[Config,
     assert list(decisions["nearest"][:2]) == original * 2
     assert (decisions["distance"][:2] < 1e-5).all()
     assert not decisions["accepted"][:2].any()
-    assert decisions["reason"][3] in ("duplicate", decisions["reason"][2])
-    assert not decisions["accepted"][3]
+    assert decisions["reason"][8] in ("duplicate", decisions["reason"][2])
+    assert not decisions["accepted"][8]
 
 
 def test_other_classes_are_less_confident(judged: tuple[Config, pd.DataFrame, list[str]]) -> None:
@@ -115,6 +116,23 @@ def test_missing_stages_are_named(tmp_path: Path) -> None:
 
 
 def test_reasons_come_in_order() -> None:
-    synthetic = np.array([[1, 0], [1, 0], [1, 0.001], [0, 1], [0.5, 0.5]], np.float32)
-    found = reasons(synthetic, np.array([0.1, 0.9, 0.9, 0.9, 0.9]), np.array([0, 0.5, 0.5, 0, 0.5]), 0.5, 0.01)
-    assert found.tolist() == ["class", "", "duplicate", "copy", ""]
+    synthetic = np.array([[1, 0], [1, 0], [1, 0.001], [0, 1], [0.5, 0.5], [0.5, 0.5]], np.float32)
+    confidence, distance = np.array([0.1, *[0.9] * 5]), np.array([0, 0.5, 0.5, 0, 0.5, 0.5])
+    missed = np.array([True, False, False, True, True, False])
+    found = reasons(synthetic, confidence, distance, missed, 0.5, 0.01)
+    assert found.tolist() == ["class", "", "duplicate", "copy", "attribute", ""]  # the last repeats a refused one
+
+
+def test_a_picture_with_another_attribute_than_asked_for_is_refused(judged: tuple[Config, pd.DataFrame, list[str]]) -> None:
+    config, decisions, _ = judged
+    asked = pd.read_parquet(config.folder / "generate" / "plan.parquet")["attribute.brightness"]
+    missed = decisions["found.brightness"] != asked
+    assert missed.any() and not missed.all()
+    assert not decisions["accepted"][missed].any()
+    assert missed[decisions["reason"] == "attribute"].all()
+
+
+def test_what_was_not_asked_for_is_no_miss_and_what_cannot_be_told_is_one() -> None:
+    rows = pd.DataFrame({"attribute.size": ["small", "large", "", "small"], "attribute.tone": [""] * 4})
+    categories = {"found.size": np.array(["small", "small", "large", ""]), "found.tone": np.array(["dark", "", "dark", ""])}
+    assert misses(rows, categories).tolist() == [False, True, False, True]

@@ -67,6 +67,15 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert len(html) < 6_000_000
 
 
+def test_attributes_that_are_not_followed_or_not_measured_are_named(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    assert "follows the request in part" in html and "not measured: no estimator" in html and "cannot be told" in html
+    config = fake_run(tmp_path / "deaf")
+    rewrite_metrics(config.folder, lambda metrics: metrics["compliance"]["brightness"].update(share=0.35, p=0.4))
+    report(config)
+    assert "not shown to follow the request" in (config.folder / "report.html").read_text()
+
+
 def test_same_bytes_from_another_folder_and_nothing_twice(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
     folder = report(config)
