@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .classifier import Balance, Labels, Probabilities, finetune, head, randaugment, standard
+from .classifier import Balance, Labels, Probabilities, finetune, head, randaugment, smote, standard
 from .config import Config
 from .dataset.prepared import Prepared
 from .device import choose_device
@@ -33,6 +33,8 @@ class Arm:
 
     balance: Balance = "none"
     augment: bool = False
+    mix: bool = False
+    smote: bool = False
     synthetic: bool = False
     reserve: bool = False
 
@@ -40,16 +42,22 @@ class Arm:
 ARMS = {
     "real": Arm(),
     "weighted": Arm(balance="loss"),
+    "focal": Arm(balance="focal"),
     "oversampled": Arm(balance="draws"),
     "augmented": Arm(augment=True),
+    "mixup": Arm(mix=True),
+    "smote": Arm(smote=True),
+    "combined": Arm(balance="draws", augment=True, mix=True),
     "synthetic": Arm(synthetic=True),
     "oracle": Arm(reserve=True),
 }
 
 
 def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
-    """The arms asked for, in a fixed order, less those without images of their own."""
+    """The arms asked for, in a fixed order, less those without images of their own or not defined for the classifier."""
     missing = set() if accepted else {"synthetic"}
+    if config.evaluate.classifier != "head":
+        missing.add("smote")  # it interpolates features
     if not (frame["split"] == "reserve").any():
         missing.add("oracle")
     return [name for name in ARMS if name in config.evaluate.arms and name not in missing]
@@ -64,7 +72,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     names, labels = classes_of(data.frame)
     rare = names.index(config.dataset.rare_class)
     made = synthetic_features(config, accepted)
-    views = augmented(config, data, part["train"]) if "augmented" in config.evaluate.arms else []
+    views = augmented(config, data, part["train"]) if any(ARMS[arm].augment for arm in config.evaluate.arms) else []
 
     def fit(arm: str, number: int) -> Probabilities:
         spec = ARMS[arm]
@@ -76,8 +84,11 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         if spec.synthetic:
             features, targets = [*features, made], [*targets, np.full(len(made), rare, np.int64)]
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
-        return head(np.concatenate(features), np.concatenate(targets), len(names), queries, settings.steps,
-                    settings.batch_size, seed, spec.balance, scale)  # fmt: skip
+        inputs, codes = np.concatenate(features), np.concatenate(targets)
+        if spec.smote:
+            inputs, codes = smote(inputs, codes, derive(seed, "smote"))
+        return head(inputs, codes, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance, scale,
+                    spec.mix)  # fmt: skip
 
     return fit
 
@@ -100,7 +111,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             targets = np.concatenate([targets, np.full(len(accepted), rare, np.int64)])
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
-                        spec.augment, device)  # fmt: skip
+                        spec.augment, device, spec.mix)  # fmt: skip
 
     return fit
 

@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
+from imblearn.over_sampling import SMOTE
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.transforms import v2
@@ -26,8 +27,15 @@ from .seeds import derive
 
 Labels = NDArray[np.int64]
 Probabilities = NDArray[np.float64]
-Balance = Literal["none", "loss", "draws"]
-"""How class imbalance is met: not at all, by weights in the loss, or by drawing every class equally often."""
+Balance = Literal["none", "loss", "draws", "focal"]
+"""How class imbalance is met: not at all, by weights in the loss, by drawing every class equally often, or by the focal
+loss, in which what is told apart easily counts little (Lin et al., 2017)."""
+GAMMA = 2.0
+"""Of the focal loss; the paper's."""
+ALPHA = 0.2
+"""Of mixup's Beta(ALPHA, ALPHA); within the paper's range for ImageNet."""
+NEIGHBOURS = 5
+"""Of SMOTE; the paper's."""
 
 # The head's were chosen once, on validation parts of ELPV alone, before any test score was looked at (docs/log.md);
 # those of fine-tuning are customary values and were never tuned.
@@ -45,6 +53,7 @@ def head(
     seed: int,
     balance: Balance = "none",
     scale: tuple[Features, Features] | None = None,
+    mix: bool = False,
 ) -> Probabilities:
     """Softmax regression on standardised features by AdamW with a cosine learning rate, on the CPU.
 
@@ -52,6 +61,7 @@ def head(
         features: [N, D] to train on; queries: [M, D] to judge.
         labels: [N] in 0..classes-1.
         scale: mean and standard deviation [D] for standardising; default: those of `features`.
+        mix: mixup, of features (Zhang et al., 2018).
 
     Returns:
         [M, classes].
@@ -66,10 +76,13 @@ def head(
     optimiser = torch.optim.AdamW(groups, lr=HEAD_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     per_class = class_weights(labels, classes) if balance == "loss" else None
+    draw = np.random.default_rng(derive(seed, "mixup"))
     for rows in order(labels, steps, batch, seed, balanced=balance == "draws"):
         optimiser.zero_grad()
-        logits = F.linear(inputs[rows], weight, bias)
-        F.cross_entropy(logits, targets[rows], weight=per_class).backward()
+        share, other = partners(rows, draw) if mix else (1.0, rows)
+        logits = F.linear(blend(inputs[rows], inputs[other], share), weight, bias)
+        first, second = (loss(logits, targets[part], balance, per_class) for part in (rows, other))
+        blend(first, second, share).backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
@@ -100,6 +113,47 @@ def class_weights(labels: Labels, classes: int) -> Tensor:
     return torch.tensor(weights, dtype=torch.float32)
 
 
+def loss(logits: Tensor, targets: Tensor, balance: Balance, per_class: Tensor | None) -> Tensor:
+    """Mean loss of a batch.
+
+    Args:
+        logits: [N, classes]; targets: [N].
+        per_class: loss weights [classes].
+    """
+    if balance == "focal":
+        given = F.log_softmax(logits, dim=1).gather(1, targets[:, None])
+        return -((1 - given.exp()) ** GAMMA * given).mean()
+    return F.cross_entropy(logits, targets, weight=per_class)
+
+
+def partners(rows: Labels, draw: np.random.Generator) -> tuple[float, Labels]:
+    """Mixup's share of the batch itself, and the rows [N] that the rest comes from."""
+    return float(draw.beta(ALPHA, ALPHA)), draw.permutation(rows)
+
+
+def blend(first: Tensor, second: Tensor, share: float) -> Tensor:
+    return first if share == 1 else share * first + (1 - share) * second
+
+
+def smote(features: Features, labels: Labels, seed: int) -> tuple[Features, Labels]:
+    """Every class filled up to the largest by features between neighbours of one class (Chawla et al., 2002).
+
+    A class of a single row stays as it is: it has no neighbour.
+    """
+    counts = np.bincount(labels)
+    several = np.flatnonzero(counts > 1)
+    neighbours = min(NEIGHBOURS, int(counts[several].min(initial=NEIGHBOURS + 1)) - 1)
+    if len(np.unique(labels)) < 2:
+        return features, labels
+    filled = SMOTE(
+        sampling_strategy={int(code): int(counts.max()) for code in several},
+        k_neighbors=neighbours,
+        random_state=seed % 2**32,
+    )
+    more, codes = filled.fit_resample(features, labels)
+    return np.asarray(more, np.float32), np.asarray(codes, np.int64)
+
+
 def finetune(
     pixels: Pixels,
     labels: Labels,
@@ -111,12 +165,14 @@ def finetune(
     balance: Balance = "none",
     strong: bool = False,
     device: torch.device = CPU,
+    mix: bool = False,
 ) -> Probabilities:
     """EfficientNet-Lite0, all layers, at the pictures' own size, with flips and shifted crops; AdamW, cosine rate.
 
     Args:
         pixels: uint8 [N, R, R, 3] to train on; queries: [M, R, R, 3] to judge.
         strong: RandAugment (Cubuk et al., 2020) on top.
+        mix: mixup (Zhang et al., 2018).
 
     Returns:
         [M, classes].
@@ -127,11 +183,16 @@ def finetune(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         targets = torch.from_numpy(labels).to(device)
         per_class = class_weights(labels, classes).to(device) if balance == "loss" else None
+        draw = np.random.default_rng(derive(seed, "mixup"))
         for step, rows in enumerate(order(labels, steps, batch, seed, balanced=balance == "draws")):
             images = torch.stack([jitter(pixels[row], derive(seed, step, slot), strong) for slot, row in enumerate(rows)])
+            inputs = normalise(images.to(device))
+            place = np.arange(len(rows))
+            share, other = partners(place, draw) if mix else (1.0, place)
             optimiser.zero_grad()
-            loss = F.cross_entropy(model(normalise(images.to(device))), targets[rows], weight=per_class)
-            loss.backward()
+            logits, truth = model(blend(inputs, inputs[other], share)), targets[rows]
+            first, second = (loss(logits, truth[part], balance, per_class) for part in (place, other))
+            blend(first, second, share).backward()
             optimiser.step()
             schedule.step()
         return _judge(model.eval(), queries, batch, device)

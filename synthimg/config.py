@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -164,6 +164,11 @@ class Filter(Section):
     """A picture closer to a training image than this quantile of held-out real images are is a near-copy."""
 
 
+ArmName = Literal[
+    "real", "weighted", "focal", "oversampled", "augmented", "mixup", "smote", "combined", "synthetic", "oracle"
+]
+
+
 class Evaluate(Section):
     seeds: Positive = 5
     classifier: Literal["head", "finetune"] = "head"
@@ -173,9 +178,9 @@ class Evaluate(Section):
     batch_size: Positive = 64
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Positive = 2000
-    arms: list[Literal["real", "weighted", "oversampled", "augmented", "synthetic", "oracle"]] = [
-        "real", "weighted", "oversampled", "augmented", "synthetic", "oracle",
-    ]  # fmt: skip
+    arms: list[ArmName] = list(get_args(ArmName))
+    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. (smote works on
+    features, so it goes with the head only.)"""
     extractor: Literal["auto", "inception", "efficientnet-lite0"] = "auto"
     """Features of FID and KID. auto: Inception where its weights are at hand, else EfficientNet-Lite0."""
     inception_weights: str | None = None

@@ -20,8 +20,12 @@ THUMBNAIL = 160
 ARMS = {
     "real": "real images only, classes as they come",
     "weighted": "real images, loss weighted by class",
+    "focal": "real images, focal loss",
     "oversampled": "real images, rare class drawn more often",
     "augmented": "real images, strongly augmented, classes as they come",
+    "mixup": "real images, mixed in pairs",
+    "smote": "real images, features of every class interpolated up to the largest",
+    "combined": "real images, strongly augmented and mixed, rare class drawn more often",
     "synthetic": "real and accepted synthetic images",
     "oracle": "real images, with the rare ones held in reserve: what more real images would bring",
 }

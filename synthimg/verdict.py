@@ -26,8 +26,12 @@ PRICE = 0.01
 CONTROLS = {
     "real": "real images alone",
     "weighted": "a class-weighted loss",
+    "focal": "the focal loss",
     "oversampled": "oversampling",
     "augmented": "stronger augmentation",
+    "mixup": "mixup",
+    "smote": "SMOTE",
+    "combined": "augmentation, mixup and oversampling together",
 }
 LABELS: dict[Outcome, str] = {
     "raised": "Recall raised",

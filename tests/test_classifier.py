@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
 from synthimg import classifier
@@ -97,3 +102,33 @@ def test_finetune_learns_is_deterministic_and_restores_settings() -> None:
     assert (first.argmax(axis=1) == labels).mean() >= 0.9
     assert not torch.are_deterministic_algorithms_enabled()
     np.testing.assert_array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=20, batch=8, seed=0))
+
+
+def test_focal_loss_is_cross_entropy_times_the_square_of_what_is_missing() -> None:
+    logits, targets = torch.tensor([[2.0, 0.0], [0.0, 0.0], [-3.0, 1.0]]), torch.tensor([0, 1, 0])
+    given = logits.softmax(dim=1)[torch.arange(3), targets]
+    expected = ((1 - given) ** 2 * F.cross_entropy(logits, targets, reduction="none")).mean()
+    assert classifier.loss(logits, targets, "focal", None).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("options", [{"mix": True}, {"balance": "focal"}, {"balance": "draws", "mix": True}])
+def test_mixup_and_focal_loss_learn_and_repeat(options: dict[str, Any]) -> None:
+    (features, labels), (queries, truth) = clouds(300, 0), clouds(600, 1)
+    first = classifier.head(features, labels, 2, queries, 200, 64, seed=0, **options)
+    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, queries, 200, 64, seed=0, **options))
+    plain = classifier.head(features, labels, 2, queries, 200, 64, seed=0)
+    assert not np.array_equal(first, plain)
+    assert auc(first[truth == 1, 1], first[truth == 0, 1]) > auc(plain[truth == 1, 1], plain[truth == 0, 1]) - 0.03
+
+
+@given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 2**63))
+def test_smote_fills_classes_between_rows_of_the_same_class(counts: list[int], seed: int) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    features = np.random.default_rng(0).random((len(labels), 3), np.float32) + 10 * labels[:, None].astype(np.float32)
+    filled, codes = classifier.smote(features, labels, seed)
+    np.testing.assert_array_equal(filled[: len(labels)], features)
+    for code, count in enumerate(counts):
+        rows = filled[codes == code]
+        assert len(rows) == (max(counts) if count > 1 else 1)
+        own = features[labels == code]
+        assert (rows >= own.min(axis=0) - 1e-4).all() and (rows <= own.max(axis=0) + 1e-4).all()
