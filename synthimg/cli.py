@@ -86,6 +86,8 @@ def parser() -> argparse.ArgumentParser:
         if name in STAGE_VERBS:
             sub.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
             sub.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change keys of the configuration")
+            if name == "run":
+                sub.add_argument("--repeats", type=_count, default=1, metavar="N", help="run it N times, from N seeds")
             if name == "generate":
                 sub.add_argument("--preview", action="store_true", help="only draw one seed over the whole attribute grid")
         elif name == "compare":
@@ -115,16 +117,25 @@ def _stage(options: argparse.Namespace) -> None:
 
     config = load(options.config, options.overrides)
     from . import run as flow
+    from .repeats import configurations
     from .stage import check
 
-    check(config)
+    repeated = configurations(config, options.repeats) if options.verb == "run" and options.repeats > 1 else []
+    for one in repeated or [config]:
+        check(one)
     if getattr(options, "preview", False):
         from .preview import preview
 
         print(f"done: {preview(config)}")
         return
+    if repeated:
+        for one in repeated:
+            _say(f"== {one.name}")
+            flow.run(one, announce=_say)
+        _compared([one.folder for one in repeated])
+        return
     if options.verb == "run":
-        flow.run(config, announce=lambda text: print(text, flush=True))
+        flow.run(config, announce=_say)
     else:
         for name in ("generate", "filter") if options.verb == "generate" else (options.verb,):
             flow.STAGES[name](config)
@@ -157,11 +168,28 @@ def _closing(folder: Path) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    from .compare import compare, load, table
+    _compared(options.runs, options.to)
 
-    page = compare(options.runs, options.to)
-    print(table(load(options.runs)))
-    print(f"\ncomparison: {page}")
+
+def _compared(runs: list[Path], to: Path | None = None) -> None:
+    from .compare import compare, load, table
+    from .repeats import lines, repeats
+
+    page, loaded = compare(runs, to), load(runs)
+    print(f"\n{table(loaded)}\n")
+    for text in lines(repeats(loaded)):
+        print(text)
+    print(f"comparison: {page}")
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found '{text}'")
+    return int(text)
 
 
 def _augment(options: argparse.Namespace) -> None:

@@ -14,6 +14,7 @@ from . import charts, stage
 from .charts import Dot
 from .errors import UserError
 from .page import arm_dots, in_order, kind, render
+from .repeats import lines, repeats
 from .report import quality, read_metrics
 from .verdict import Verdict, control_name, number, signed, verdict
 
@@ -64,9 +65,16 @@ def load(runs: list[Path]) -> list[Run]:
 
 
 def warnings(runs: list[Run]) -> list[str]:
-    """Why the runs' recalls must not be compared, if so; each against the first run."""
-    first, found = runs[0], []
-    for run in runs[1:]:
+    """Why the runs' recalls must not be compared, if so; each against the first run with its seed, else the first run.
+
+    Repeats of one configuration are other splits by design and are taken together, so nothing is said of them.
+    """
+    found: list[str] = []
+    together = {run.name: group.runs[0].name for group in repeats(runs) for run in group.runs[1:]}
+    for place, run in enumerate(runs[1:], 1):
+        first = next((other for other in runs[:place] if other.config["seed"] == run.config["seed"]), runs[0])
+        if together.get(run.name) == first.name:
+            continue
         mine, theirs = run.metrics, first.metrics
         if mine["rare_class"] != theirs["rare_class"]:
             found.append(
@@ -103,8 +111,8 @@ def table(runs: list[Run]) -> str:
         ])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     rows.insert(1, ["-" * width for width in widths])
-    lines = [_line(row, widths) for row in rows]
-    return "\n".join(lines + [f"warning: {text}" for text in warnings(runs)])
+    rendered = [_line(row, widths) for row in rows]
+    return "\n".join(rendered + [f"warning: {text}" for text in warnings(runs)])
 
 
 def differences(runs: list[Run]) -> list[dict[str, Any]]:
@@ -117,6 +125,7 @@ def differences(runs: list[Run]) -> list[dict[str, Any]]:
 def describe(runs: list[Run]) -> dict[str, Any]:
     """Everything the template shows."""
     arms = in_order({arm for run in runs for arm in run.metrics["recall"]["arms"]})
+    groups = repeats(runs)
     measured = [run for run in runs if run.verdict.outcome != "not measured"]
     gains = [Dot.of(run.name, run.metrics["recall"]["gain"], "synthetic") for run in measured]
     return {
@@ -124,7 +133,9 @@ def describe(runs: list[Run]) -> dict[str, Any]:
         "gains": charts.dots(gains, "Gain in recall with 95 % interval, by run; dashed: no change", mark=0.0),
         "axis": _shared_axis(runs), "controls": {run.name: control_name(run.metrics) for run in runs},
         "quality": {run.name: quality(run.metrics["quality"]) for run in runs},
-        "differences": differences(runs),
+        "differences": differences(runs), "groups": groups, "pooled": lines(groups),
+        "repeated": charts.dots([group.dot for group in groups if group.pooled["gain"]],
+                                "Gain in recall over repeats with 95 % interval; dashed: no change", mark=0.0),
     }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from fake_run import fake_run, rewrite_metrics
 
 from synthimg.compare import compare, load, table
 from synthimg.errors import UserError
+from synthimg.repeats import configurations, lines, repeats
 
 
 def two(tmp_path: Path) -> list[Path]:
@@ -86,3 +87,41 @@ def test_unmeasured_run_and_equal_names(tmp_path: Path) -> None:
     html = compare(runs).read_text()
     assert "not measured" in html
     assert [run.name for run in load(runs)] == ["a/outputs/same", "b/outputs/same"]
+
+
+def repeated(tmp_path: Path, name: str, gains: list[float], **overrides: object) -> list[Path]:
+    """Runs of one configuration from the seeds 0, 1, ..."""
+    return [
+        fake_run(tmp_path, f"{name}-seed{seed}", gain=gain, overrides={"seed": seed, **overrides}).folder
+        for seed, gain in enumerate(gains)
+    ]
+
+
+def test_repeats_are_taken_together_and_ranked(tmp_path: Path) -> None:
+    poor = repeated(tmp_path, "poor", [0.0, 0.01, -0.01])
+    good = repeated(tmp_path, "good", [0.05, 0.06, 0.04], finetune={"steps": 2000})
+    runs = load([*poor, *good])
+    found = repeats(runs)
+    assert [group.name for group in found] == ["good-seed0 and 2 more", "poor-seed0 and 2 more"]
+    assert found[0].pooled["gain"]["mean"] == pytest.approx(0.05)
+    text = lines(found)
+    assert text[0].startswith(
+        "good-seed0 and 2 more: over 3 repeats synthetic images raised recall of defective: 0.61 with the best control"
+    )
+    assert "cannot be shown to change" in text[1]
+    assert "good-seed0 and 2 more reaches +0.05 recall against poor-seed0 and 2 more" in text[2]
+    assert "this difference is real" in text[2]
+    html = compare([*poor, *good]).read_text()
+    assert "Over repeats" in html and text[0].replace("'", "&#39;") in html
+    assert "Not comparable" not in html  # seeds are compared with their own
+
+
+def test_a_repeat_without_synthetic_images_is_named_not_left_out(tmp_path: Path) -> None:
+    runs = repeated(tmp_path, "odd", [0.05, 0.05])
+    rewrite_metrics(runs[1], lambda metrics: metrics["recall"]["arms"].pop("synthetic"))
+    assert lines(repeats(load(runs))) == ["odd-seed0 and 1 more cannot be taken together: odd-seed1 had no synthetic image."]
+
+
+def test_configurations_have_seeds_and_names_of_their_own(tmp_path: Path) -> None:
+    config = fake_run(tmp_path, "base", overrides={"seed": 3})
+    assert [(one.seed, one.name) for one in configurations(config, 2)] == [(3, "base-seed3"), (4, "base-seed4")]
