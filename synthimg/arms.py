@@ -86,7 +86,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         inputs, codes = np.concatenate(features), np.concatenate(targets)
         if spec.smote:
-            inputs, codes = smote(inputs, codes, derive(seed, "smote"))
+            inputs, codes = smote(inputs, codes, derive(seed, "smote"), scale)
         return head(inputs, codes, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance, scale,
                     spec.mix)  # fmt: skip
 

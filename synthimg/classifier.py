@@ -135,23 +135,34 @@ def blend(first: Tensor, second: Tensor, share: float) -> Tensor:
     return first if share == 1 else share * first + (1 - share) * second
 
 
-def smote(features: Features, labels: Labels, seed: int) -> tuple[Features, Labels]:
+def smote(
+    features: Features, labels: Labels, seed: int, scale: tuple[Features, Features] | None = None
+) -> tuple[Features, Labels]:
     """Every class filled up to the largest by features between neighbours of one class (Chawla et al., 2002).
 
-    A class of a single row stays as it is: it has no neighbour.
+    Neighbours are those of standardised features, as `head` sees them. A class of a single row has none and stays as it is.
+
+    Args:
+        features: [N, D]; labels: [N].
+        scale: mean and standard deviation [D]; default: those of `features`.
+
+    Returns:
+        The rows given, then the new ones.
     """
-    counts = np.bincount(labels)
-    several = np.flatnonzero(counts > 1)
-    neighbours = min(NEIGHBOURS, int(counts[several].min(initial=NEIGHBOURS + 1)) - 1)
-    if len(np.unique(labels)) < 2:
-        return features, labels
-    filled = SMOTE(
-        sampling_strategy={int(code): int(counts.max()) for code in several},
-        k_neighbors=neighbours,
-        random_state=seed % 2**32,
-    )
-    more, codes = filled.fit_resample(features, labels)
-    return np.asarray(more, np.float32), np.asarray(codes, np.int64)
+    mean, deviation = scale or standard(features)
+    width = np.maximum(deviation, 1e-3)
+    inputs, counts = (features - mean) / width, np.bincount(labels)
+    found, codes = [features], [labels]
+    for code in np.flatnonzero((counts > 1) & (counts < counts.max())):
+        fill = SMOTE(
+            sampling_strategy={int(code): int(counts.max())},
+            k_neighbors=min(NEIGHBOURS, int(counts[code]) - 1),
+            random_state=derive(seed, int(code)) % 2**32,
+        )
+        made = fill.fit_resample(inputs, labels)[0][len(labels) :]
+        found.append((made * width + mean).astype(np.float32))
+        codes.append(np.full(len(made), code, np.int64))
+    return np.concatenate(found), np.concatenate(codes)
 
 
 def finetune(

@@ -46,7 +46,7 @@ STAGE_VERBS = ("run", "prepare", "finetune", "generate", "filter", "evaluate", "
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; exits 0 when done, 2 for what the user can mend, 130 on Ctrl-C, 1 for a fault of the program."""
-    options = parser().parse_args(arguments)
+    options = parsed(arguments)
     _quiet()
     try:
         verb(options)
@@ -64,6 +64,18 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             _fail(f"{error.filename}: {error.strerror}")
         raise
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line; overrides may stand before or behind an option, which argparse alone refuses."""
+    top = parser()
+    options, rest = top.parse_known_args(arguments)
+    behind = [text for text in rest if "=" in text and not text.startswith("-")]
+    if len(behind) < len(rest) or (rest and not hasattr(options, "overrides")):
+        top.error(f"unrecognized arguments: {' '.join(text for text in rest if text not in behind) or ' '.join(rest)}")
+    if rest:
+        options.overrides += behind
+    return options
 
 
 def _is_full(error: BaseException) -> bool:
@@ -146,9 +158,10 @@ def _stage(options: argparse.Namespace) -> None:
 
 
 def _closing(folder: Path) -> None:
-    from .compare import load, table
+    from .compare import table
     from .report import read_metrics
     from .run import timings
+    from .runs import load
     from .verdict import verdict
 
     print()
@@ -172,8 +185,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _compared(runs: list[Path], to: Path | None = None) -> None:
-    from .compare import compare, load, table
+    from .compare import compare, table
     from .repeats import lines, repeats
+    from .runs import load
 
     page, loaded = compare(runs, to), load(runs)
     print(f"\n{table(loaded)}\n")

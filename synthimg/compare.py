@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import pandas as pd
-import yaml
+from typing import Any
 
 from . import charts, stage
 from .charts import Dot
 from .errors import UserError
 from .page import arm_dots, in_order, kind, render
 from .repeats import lines, repeats
-from .report import quality, read_metrics
-from .verdict import Verdict, control_name, number, signed, verdict
+from .report import quality
+from .runs import DECISIVE, Run, load
+from .verdict import control_name, number, signed
 
 MARK = b'content="synthimg compare"'
 """What a page of this module holds: only such a file is replaced."""
 LONGEST_NAME = 120
-DECISIVE = {"specificity": "the wanted specificity", "classifier": "the classifier", "steps": "the classifier's steps"}
-"""Keys of metrics.json's `recall` that must be equal for two recalls to be comparable."""
-
-
-class Run(NamedTuple):
-    name: str
-    metrics: dict[str, Any]
-    verdict: Verdict
-    config: dict[str, str]
-    """The configuration, flat: `finetune.steps` -> value as text."""
-    test: frozenset[str]
-    """Ids of the test images."""
 
 
 def compare(runs: list[Path], out: Path | None = None) -> Path:
@@ -51,30 +36,18 @@ def compare(runs: list[Path], out: Path | None = None) -> Path:
     return target
 
 
-def load(runs: list[Path]) -> list[Run]:
-    """Read what is compared of each run.
-
-    Raises:
-        UserError: one named twice, or files missing.
-    """
-    paths = [Path(run) for run in runs]
-    resolved = [path.resolve() for path in paths]
-    for path in (path for path, full in zip(paths, resolved, strict=True) if resolved.count(full) > 1):
-        raise UserError(f"{path}: named twice")
-    return [_load(path, name) for path, name in zip(paths, _names(resolved), strict=True)]
-
-
 def warnings(runs: list[Run]) -> list[str]:
     """Why the runs' recalls must not be compared, if so; each against the first run with its seed, else the first run.
 
-    Repeats of one configuration are other splits by design and are taken together, so nothing is said of them.
+    Repeats are other splits by design: a run that is taken together with others is compared with its own seed's alone.
     """
     found: list[str] = []
-    together = {run.name: group.runs[0].name for group in repeats(runs) for run in group.runs[1:]}
+    pooled = {run.name for group in repeats(runs) for run in group.runs}
     for place, run in enumerate(runs[1:], 1):
-        first = next((other for other in runs[:place] if other.config["seed"] == run.config["seed"]), runs[0])
-        if together.get(run.name) == first.name:
+        same_seed = [other for other in runs[:place] if other.config["seed"] == run.config["seed"]]
+        if not same_seed and run.name in pooled:
             continue
+        first = (same_seed or runs)[0]
         mine, theirs = run.metrics, first.metrics
         if mine["rare_class"] != theirs["rare_class"]:
             found.append(
@@ -134,7 +107,7 @@ def describe(runs: list[Run]) -> dict[str, Any]:
         "axis": _shared_axis(runs), "controls": {run.name: control_name(run.metrics) for run in runs},
         "quality": {run.name: quality(run.metrics["quality"]) for run in runs},
         "differences": differences(runs), "groups": groups, "pooled": lines(groups),
-        "repeated": charts.dots([group.dot for group in groups if group.pooled["gain"]],
+        "repeated": charts.dots([dot for group in groups for dot in group.dots],
                                 "Gain in recall over repeats with 95 % interval; dashed: no change", mark=0.0),
     }  # fmt: skip
 
@@ -145,32 +118,6 @@ def default_path(runs: list[Path], names: list[str]) -> Path:
     if len(joined) > LONGEST_NAME:
         joined = f"{joined[:LONGEST_NAME]}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
     return Path(runs[0]).resolve().parent / f"compare-{joined}.html"
-
-
-def _load(path: Path, name: str) -> Run:
-    metrics = read_metrics(path)
-    predictions, config = path / "evaluate" / "predictions.parquet", path / "config.yaml"
-    for file in (file for file in (predictions, config) if not file.exists()):
-        raise UserError(f"{file}: no such file; {path} is not a run that has been evaluated")
-    frame = pd.read_parquet(predictions, columns=["id", "split"])
-    test = frozenset(frame.loc[frame.split == "test", "id"])
-    settings = {key: _plain(text) for key, text in stage.flat(yaml.safe_load(config.read_text())).items()}
-    return Run(name, metrics, verdict(metrics), settings, test)
-
-
-def _names(paths: list[Path]) -> list[str]:
-    """Folder names, with as many of the folders above as it takes to tell the runs apart."""
-    for depth in range(1, max(len(path.parts) for path in paths) + 1):
-        names = ["/".join(path.parts[-depth:]) for path in paths]
-        if len(set(names)) == len(names):
-            break
-    return names
-
-
-def _plain(text: str) -> str:
-    """A value of `stage.flat` for the eye: strings without quotes."""
-    value = json.loads(text)
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _shared_axis(runs: list[Run]) -> list[tuple[str, Any]]:

@@ -255,8 +255,11 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
     shares = config.dataset.split
     if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
         raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")
-    if not set(config.evaluate.arms) - {"synthetic", "oracle"}:
-        raise UserError(f"{where}: evaluate.arms: at least one control is needed, such as 'real'")
+    headless = {"smote"} if config.evaluate.classifier != "head" else set()
+    if not set(config.evaluate.arms) - {"synthetic", "oracle"} - headless:
+        raise UserError(
+            f"{where}: evaluate.arms: at least one control is needed, such as 'real' (smote goes with the head only)"
+        )
     if config.generate.methods.controlnet and not config.finetune.controlnet:
         raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
     if config.finetune.controlnet == "mask" and not config.dataset.mask:

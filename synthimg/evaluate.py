@@ -19,7 +19,7 @@ from .arms import ARMS, Arm, Fit, available, classes_of, finetuned, headed, rare
 from .classifier import Probabilities
 from .config import Config
 from .dataset import captions
-from .dataset.prepared import Prepared, load
+from .dataset.prepared import Prepared, load, prompts_of
 from .errors import UserError
 from .metrics.comparison import Outcome, arrange, compare
 from .metrics.compliance import compliance
@@ -63,7 +63,7 @@ def evaluate(config: Config) -> Path:
         "rare_class": config.dataset.rare_class,
         "n": sizes(data.frame, decided, config.dataset.rare_class, len(planned)),
         "quality": quality(config, data, decided, extractor),
-        "compliance": followed(planned, decided, captions.load(config.dataset.prompts)),
+        "compliance": followed(planned, decided, prompts_of(config)),
         "recall": recall(config, data.frame, predictions, thresholds, len(accepted)),
     }
     write_json(folder / "metrics.json", metrics)
@@ -156,17 +156,22 @@ def quality(config: Config, data: Prepared, decided: pd.DataFrame, extractor: Ex
     return assess(extractor, real, groups, made, attributes, derive(config.seed, "quality"))
 
 
-def followed(planned: pd.DataFrame, decided: pd.DataFrame, prompts: captions.Prompts) -> dict[str, dict[str, Any] | None]:
-    """The section `compliance` of metrics.json: each attribute that was varied, before any picture was refused for it."""
+def followed(
+    planned: pd.DataFrame, decided: pd.DataFrame, prompts: captions.Prompts
+) -> dict[str, dict[str, dict[str, Any]] | None]:
+    """The section `compliance` of metrics.json: each varied attribute by method, before any picture was refused for it."""
     columns = [column for column in planned if column.startswith("attribute.") and (planned[column] != "").any()]
-    made = planned[["id", *columns]].merge(decided, on="id", validate="1:1")
-    sections: dict[str, dict[str, Any] | None] = {}
+    made = planned[["id", "method", *columns]].merge(decided, on="id", validate="1:1")
+    sections: dict[str, dict[str, dict[str, Any]] | None] = {}
     for column in columns:
         name = column.removeprefix("attribute.")
-        told = made[made[column] != ""]
-        asked, order = told[column].to_numpy(str), list(prompts.attributes[name].values)
-        measured = f"found.{name}" in made
-        sections[name] = compliance(asked, told[f"found.{name}"].to_numpy(str), order) if measured else None
+        told, order = made[made[column] != ""], list(prompts.attributes[name].values)
+        measured = {
+            str(method): compliance(part[column].to_numpy(str), part[f"found.{name}"].to_numpy(str), order)
+            for method, part in told.groupby("method", sort=False)
+            if f"found.{name}" in made
+        }
+        sections[name] = measured or None
     return sections
 
 

@@ -19,7 +19,7 @@ from .classifier import head
 from .config import Config
 from .dataset import captions
 from .dataset.attributes import measure
-from .dataset.prepared import load
+from .dataset.prepared import load, prompts_of
 from .device import choose_device
 from .metrics.features import Features, Pixels, cached, chunks
 from .metrics.nearest import copy_threshold, duplicates, nearest
@@ -57,7 +57,7 @@ def filter_images(config: Config) -> Path:
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
     names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
     values = measured(pictures(run, ids, config.resolution), names)
-    categories = found(captions.load(config.dataset.prompts), rows, values)
+    categories = found(prompts_of(config), rows, values)
     missed = misses(rows, categories) & config.filter.attributes
     reason = reasons(synthetic, confidence, distance, missed, config.filter.confidence, threshold)
 

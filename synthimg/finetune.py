@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 from . import stage
 from .config import Config
 from .dataset import captions, conditions, consent
-from .dataset.prepared import Prepared, load
+from .dataset.prepared import Prepared, load, prompts_of
 from .device import autocast, choose_device, choose_precision
 from .diffusion import adapters, base, cache, checkpoints, sample
 from .diffusion.train import Cached, Predict, Step, predict_controlnet, predict_unet, train
@@ -187,7 +187,7 @@ def _logged(loop: Iterator[Step], path: Path) -> Iterator[Step]:
 
 def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: int = 4) -> None:
     """Draw the first cells of the rare class's attribute grid with the averaged weights, always with the same seeds."""
-    prompts = captions.load(config.dataset.prompts)
+    prompts = prompts_of(config)
     cells = captions.grid(prompts, config.generate.axes)[: 2 * columns]
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])

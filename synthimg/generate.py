@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from . import stage
 from .config import Config
 from .dataset import captions, conditions
-from .dataset.prepared import Prepared, load
+from .dataset.prepared import Prepared, load, prompts_of
 from .device import choose_device, choose_precision
 from .diffusion import adapters, base, sample
 from .errors import UserError
@@ -45,13 +45,14 @@ def generate(config: Config) -> Path:
     started = time.monotonic()
     stage.begin(folder, key)
     if not (folder / "plan.parquet").exists():
-        stage.write_table(folder / "plan.parquet", plan(config, prepared, stage.digest(run / "finetune" / "manifest.json")))
+        model = stage.digest(run / "finetune" / "manifest.json")
+        stage.write_table(folder / "plan.parquet", plan(config, prompts_of(config), prepared, model))
     rows = pd.read_parquet(folder / "plan.parquet")
     draw(config, prepared, rows, run / "finetune", folder / "images")
     return stage.finish(folder, key, started, {"images": len(rows)})
 
 
-def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
+def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: str) -> pd.DataFrame:
     """The table of images to make: methods by weight, each over the balanced attribute grid.
 
     Args:
@@ -60,7 +61,7 @@ def plan(config: Config, prepared: Prepared, model: str) -> pd.DataFrame:
     Returns:
         One row per image with the columns of docs/architecture.md.
     """
-    settings, prompts = config.generate, captions.load(config.dataset.prompts)
+    settings = config.generate
     cells = captions.grid(prompts, settings.axes)
     rare = config.dataset.rare_class
     rows = []

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from . import stage
 from .config import Config
 from .dataset import captions
+from .dataset.prepared import prompts_of
 from .diffusion import base, sample
 from .generate import fine_tuned
 from .seeds import derive
@@ -28,7 +29,7 @@ def preview(config: Config) -> Path:
     """
     run = stage.check(config)
     stage.require(run / "finetune", "the model is not fine-tuned")
-    prompts, settings = captions.load(config.dataset.prompts), config.generate
+    prompts, settings = prompts_of(config), config.generate
     cells = captions.grid(prompts, settings.axes)
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     pipeline = fine_tuned(config, run / "finetune")

@@ -5,17 +5,16 @@ A single run's interval covers the drawing of its test images alone; these cover
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from .charts import Dot
 from .config import Config
 from .metrics.repeats import difference, pool
+from .runs import DECISIVE, Run
 from .verdict import CONTROLS, number, signed
 
-if TYPE_CHECKING:
-    from .compare import Run
-
-SPLITS = ("train", "reserve", "validation", "test")
 FEW = 5
 """With fewer repeats the spread between them is hardly known."""
 
@@ -27,8 +26,10 @@ class Repeats(NamedTuple):
     pooled: dict[str, Any]
 
     @property
-    def dot(self) -> Dot:
-        return Dot.of(self.name, self.pooled["gain"], "synthetic", self.pooled["gain"]["points"])
+    def dots(self) -> list[Dot]:
+        """One chart row, or none where there is no interval."""
+        gain = self.pooled["gain"]
+        return [Dot.of(self.name, gain, "synthetic", gain["points"])] if gain and gain["ci95"] else []
 
 
 def configurations(config: Config, count: int) -> list[Config]:
@@ -38,13 +39,13 @@ def configurations(config: Config, count: int) -> list[Config]:
 
 
 def repeats(runs: list[Run]) -> list[Repeats]:
-    """Groups of two or more runs that differ in seed alone; the highest mean gain first, without a gain last."""
+    """Groups of two or more runs that differ in seed alone; the highest recall with synthetic images first."""
     groups: dict[tuple[tuple[str, str], ...], dict[str, Run]] = {}
     for run in runs:
         rest = tuple(sorted(item for item in run.config.items() if item[0] not in ("seed", "name")))
         groups.setdefault(rest, {}).setdefault(run.config["seed"], run)
     found = [_together([group[seed] for seed in sorted(group, key=int)]) for group in groups.values() if len(group) > 1]
-    return sorted(found, key=lambda group: -group.pooled["gain"]["mean"] if group.pooled["gain"] else float("inf"))
+    return sorted(found, key=lambda group: -(group.pooled["synthetic"] or 0))
 
 
 def lines(groups: list[Repeats]) -> list[str]:
@@ -57,20 +58,22 @@ def sentence(group: Repeats) -> str:
     pooled, gain = group.pooled, group.pooled["gain"]
     if not gain:
         without = [run.name for run in group.runs if "synthetic" not in run.metrics["recall"]["arms"]]
-        reason = f"{', '.join(without)} had no synthetic image" if without else "there is no control"
+        reason = f"{', '.join(without)} measured no synthetic images" if without else "there is no control"
         return f"{group.name} cannot be taken together: {reason}."
-    low, high = gain["ci95"]
-    rare = group.runs[0].metrics["rare_class"]
+    low, high = gain["ci95"] or (-1.0, 1.0)
     told = "raised" if low > 0 else "lowered" if high < 0 else "cannot be shown to change"
-    before, after = number(pooled["control"]), number(pooled["synthetic"])
     control = CONTROLS.get(pooled["best_control"], pooled["best_control"])
+    before, after = number(pooled["control"]), number(pooled["synthetic"])
+    metrics = group.runs[0].metrics
+    reached = [number(_mean(group.runs, arm, "specificity_at_threshold")) for arm in (pooled["best_control"], "synthetic")]
     text = (
-        f"{group.name}: over {pooled['repeats']} repeats synthetic images {told} recall of {rare}: {before} with the best "
-        f"control, {control}, {after} with them ({signed(gain['mean'])}, 95 % interval {signed(low)} to {signed(high)})."
+        f"{group.name}: over {pooled['repeats']} repeats synthetic images {told} recall of {metrics['rare_class']}: "
+        f"{before} with {control}, the best control over them, {after} with synthetic images ({_spread(gain)}), at "
+        f"thresholds set for specificity {metrics['recall']['specificity']:g} on validation (on test {reached[0]} without, "
+        f"{reached[1]} with)."
     )
-    closed = pooled["oracle_gap_closed"]
-    if closed is not None:
-        text += f" That is {100 * closed:.0f} % of what more real images bring.".replace("-", "−")
+    if low > 0 and pooled["oracle_gap_closed"] is not None:
+        text += f" That is {100 * pooled['oracle_gap_closed']:.0f} % of what more real images bring."
     if pooled["repeats"] < FEW:
         text += f" {pooled['repeats']} repeats are few."
     return text
@@ -78,28 +81,37 @@ def sentence(group: Repeats) -> str:
 
 def against_first(groups: list[Repeats]) -> list[str]:
     """How sure it is that the first group's recall with synthetic images differs from each other's; seeds are paired."""
-    told = []
-    for other in groups[1:]:
-        mine = {run.config["seed"]: run for run in groups[0].runs}
-        shared = [(mine[run.config["seed"]], run) for run in other.runs if run.config["seed"] in mine]
-        shared = [(one, two) for one, two in shared if one.test == two.test]
-        if len(shared) < 2:
-            told.append(f"{groups[0].name} and {other.name} share no two test sets: their recalls are not comparable.")
-            continue
-        ours, theirs = ([_recall(run, "synthetic") for run in side] for side in zip(*shared, strict=True))
-        found = difference(ours, theirs, _tested(groups[0].runs[0]))
-        low, high = found["ci95"]
-        sure = "this difference is real" if low > 0 or high < 0 else "not told apart from no difference"
-        told.append(
-            f"With synthetic images {groups[0].name} reaches {signed(found['mean'])} recall against {other.name} "
-            f"(95 % interval {signed(low)} to {signed(high)}, {len(shared)} repeats): {sure}."
-        )
-    return told
+    return [_against(groups[0], other, len(groups)) for other in groups[1:]]
+
+
+def _against(first: Repeats, other: Repeats, groups: int) -> str:
+    one, two = first.runs[0].metrics, other.runs[0].metrics
+    names = f"{first.name} and {other.name}"
+    if one["rare_class"] != two["rare_class"] or any(one["recall"][key] != two["recall"][key] for key in DECISIVE):
+        return f"{names} do not measure the same: not comparable."
+    own = {run.config["seed"]: run for run in first.runs}
+    shared = [run for run in other.runs if run.config["seed"] in own and own[run.config["seed"]].test == run.test]
+    pairs = [(own[run.config["seed"]], run) for run in shared]
+    if len(pairs) < 2:
+        return f"{names} share no two test sets: not comparable."
+    ours, theirs = ([_recall(run, "synthetic") for run in side] for side in zip(*pairs, strict=True))
+    found = difference(ours, theirs, _ratio(first.runs))
+    beyond = found["ci95"] and (found["ci95"][0] > 0 or found["ci95"][1] < 0)
+    chosen = f"; not corrected for choosing the best of {groups}" if beyond and groups > 2 else ""
+    sure = "beyond chance" if beyond else "within chance"
+    return f"With synthetic images {names} differ by {_spread(found)} in recall over {len(pairs)} repeats: {sure}{chosen}."
+
+
+def _spread(found: dict[str, Any]) -> str:
+    if not found["ci95"]:
+        return f"{signed(found['mean'])} in every repeat, so its spread is not known"
+    low, high = found["ci95"]
+    return f"{signed(found['mean'])}, 95 % interval {signed(low)} to {signed(high)}"
 
 
 def _together(runs: list[Run]) -> Repeats:
     arms = [arm for arm in runs[0].metrics["recall"]["arms"] if all(arm in run.metrics["recall"]["arms"] for run in runs)]
-    pooled = pool({arm: [_recall(run, arm) for run in runs] for arm in arms}, _tested(runs[0]))
+    pooled = pool({arm: [_recall(run, arm) for run in runs] for arm in arms}, _ratio(runs))
     return Repeats(f"{runs[0].name} and {len(runs) - 1} more", runs, pooled)
 
 
@@ -107,7 +119,11 @@ def _recall(run: Run, arm: str) -> float:
     return float(run.metrics["recall"]["arms"][arm]["recall_at_specificity"]["mean"])
 
 
-def _tested(run: Run) -> float:
-    n = run.metrics["n"]
-    sizes = {split: sum(n.get(f"{split}_{part}", 0) for part in ("rare", "other")) for split in SPLITS}
-    return sizes["test"] / sum(sizes.values())
+def _mean(runs: list[Run], arm: str, measure: str) -> float:
+    return float(np.mean([run.metrics["recall"]["arms"][arm][measure]["mean"] for run in runs]))
+
+
+def _ratio(runs: list[Run]) -> float:
+    """Test images for each image trained on, over all classes; the mean over the runs."""
+    sizes = [run.metrics["n"] for run in runs]
+    return float(np.mean([(n["test_rare"] + n["test_other"]) / (n["train_rare"] + n["train_other"]) for n in sizes]))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def describe(run: Path) -> dict[str, Any]:
         "recall": metrics["recall"], "arms": arms(metrics), "arm_charts": arm_charts(metrics["recall"]),
         "others": other_classes(metrics["recall"]),
         "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
-        "followed": followed(metrics.get("compliance") or {}),
+        "followed": followed(metrics.get("compliance") or {}), "crossed": crossed(metrics.get("compliance") or {}),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
         "shared": shared(metrics["quality"]["extractor"], settings["base"]),
@@ -148,11 +149,28 @@ def funnel(n: dict[str, Any]) -> Markup:
 
 
 def followed(compliance: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per varied attribute: how often the category measured is the one asked for, and is that more than chance."""
-    return [
-        {"name": name, "words": _obedience(found), "table": _crossed(found), "found": found}
-        for name, found in compliance.items()
-    ]
+    """One row per varied attribute and method: how often what is measured is what was asked for."""
+    rows: list[dict[str, Any]] = []
+    for name, methods in compliance.items():
+        if not methods:
+            rows.append({"name": name, "method": "", "words": "not measured: no estimator", "found": None})
+        for method, found in (methods or {}).items():
+            rows.append({"name": name, "method": method, "words": _obedience(found), "found": found})
+    return rows
+
+
+def crossed(compliance: dict[str, Any]) -> list[dict[str, Any]]:
+    """Per measured attribute, all methods together: asked for (rows) against measured (columns)."""
+    tables = []
+    for name, methods in compliance.items():
+        frames = [pd.DataFrame.from_dict(found["table"], orient="index") for found in (methods or {}).values()]
+        if frames:
+            total = reduce(lambda one, two: one.add(two, fill_value=0), frames).astype(int)
+            categories = list(frames[0].index)
+            total = total.loc[categories, [*categories, *total.columns.difference(categories)]]
+            rows = [(asked, counts.tolist()) for asked, counts in total.iterrows()]
+            tables.append({"name": name, "columns": list(total.columns), "rows": rows})
+    return tables
 
 
 def quality(found: dict[str, Any]) -> dict[str, Any]:
@@ -247,22 +265,10 @@ def _as_close(ks: float | None, floor: float | None, p: float | None) -> bool | 
     return ks <= floor
 
 
-def _obedience(found: dict[str, Any] | None) -> str:
-    if found is None:
-        return "not measured: no estimator"
-    if not found["n"]:
-        return "not measured: no image"
-    if found["p"] >= 0.05:
+def _obedience(found: dict[str, Any]) -> str:
+    if found["p"] is None or found["p"] >= 0.05:
         return "not shown to follow the request"
     return "follows the request" if found["share"] >= FOLLOWED else "follows the request in part"
-
-
-def _crossed(found: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Asked for (rows) against measured (columns); None where nothing was measured."""
-    if not found or not found["n"]:
-        return None
-    rows = [(asked, list(counts.values())) for asked, counts in found["table"].items()]
-    return {"columns": [name or "cannot be told" for name in next(iter(found["table"].values()))], "rows": rows}
 
 
 def _spread(value: Any) -> dict[str, Any]:

@@ -196,6 +196,9 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
     p, arms = recall["gain"].get("p"), recall["arms"]
     if outcome in ("raised", "lowered") and p is not None and p >= 0.05:
         yield f"The exact McNemar test on the rare test images does not confirm the change (p = {p:.2f})."
+    controls = sum(arm in CONTROLS for arm in arms)
+    if outcome == "lowered" and controls > 1:
+        yield f"The control is the best of {controls} on these same test images, which makes a loss look larger than it is."
     if "oracle" in arms and recall.get("oracle_gap_closed") is None:
         oracle = number(_mean(metrics, "oracle", "recall_at_specificity"))
         yield (

@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from synthimg import stage
 from synthimg.config import Config, parse
+from synthimg.dataset import captions
 
 RARE, COMMON = "defective", "functional"
 SPLITS = {
@@ -71,7 +72,7 @@ def fake_run(
     }
     config = parse(tree)
     run = stage.claim(config)
-    records = _dataset(run / "dataset", root / "cells", paint, counts or SPLITS)
+    records = _dataset(run / "dataset", root / "cells", paint, counts or SPLITS, config.seed)
     _finish(config, run / "dataset", [])
     _finetune(run / "finetune", paint)
     _finish(config, run / "finetune", [run / "dataset"])
@@ -85,14 +86,17 @@ def fake_run(
 
 
 def _finish(config: Config, folder: Path, after: list[Path]) -> None:
-    stage.finish(folder, stage.key(config, folder.name, [], after), started=0.0)
+    key = stage.key(config, folder.name, [], after)
+    if folder.name == "dataset":
+        key["inputs"]["prompts"] = stage.digest(captions.find(config.dataset.prompts))
+    stage.finish(folder, key, started=0.0)
 
 
 def _identity(*parts: object) -> str:
     return hashlib.sha256("/".join(map(str, parts)).encode()).hexdigest()[:16]
 
 
-def _dataset(folder: Path, source: Path, paint: Draw, counts: dict[str, dict[str, int]]) -> pd.DataFrame:
+def _dataset(folder: Path, source: Path, paint: Draw, counts: dict[str, dict[str, int]], seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows, pixels = [], []
     for label, splits in counts.items():
@@ -102,7 +106,7 @@ def _dataset(folder: Path, source: Path, paint: Draw, counts: dict[str, dict[str
                 path = source / label / f"{split}-{index}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(image).save(path)
-                rows.append(_record(path.relative_to(source).as_posix(), label, split, index, image))
+                rows.append(_record(path.relative_to(source).as_posix(), label, split, index, image, seed))
                 pixels.append(image)
     records = pd.DataFrame(rows)
     stage.write_table(folder / "records.parquet", records)
@@ -114,10 +118,10 @@ def _dataset(folder: Path, source: Path, paint: Draw, counts: dict[str, dict[str
     return records
 
 
-def _record(path: str, label: str, split: str, index: int, image: np.ndarray) -> dict[str, Any]:
+def _record(path: str, label: str, split: str, index: int, image: np.ndarray, seed: int) -> dict[str, Any]:
     brightness = float(image.mean() / 255)
     return {
-        "id": _identity(path), "path": path, "label": label, "group": f"{label}-{split}-{index // 2}", "split": split,
+        "id": _identity(path, seed), "path": path, "label": label, "group": f"{label}-{split}-{index // 2}", "split": split,
         "mask": False, "caption": f"a photo of {label} solar cell",
         "attribute.type": ["mono", "poly"][index % 2], "attribute.brightness": _shade(brightness),
         "measured.brightness": brightness, "measured.contrast": float(image.std() / 255),
@@ -223,12 +227,12 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
         "n": n,
         "quality": _quality(n),
         "compliance": {
-            "brightness": {
+            "brightness": {"text": {
                 "n": 200, "share": 0.61, "ci95": [0.54, 0.67], "chance": 0.34, "p": 1e-12,
                 "table": {"dark": {"dark": 40, "medium": 27, "bright": 0, "": 0},
                           "medium": {"dark": 0, "medium": 41, "bright": 25, "": 1},
                           "bright": {"dark": 0, "medium": 25, "bright": 41, "": 0}},
-            },
+            }},
             "type": None,
         },
         "recall": {

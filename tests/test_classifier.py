@@ -104,6 +104,15 @@ def test_finetune_learns_is_deterministic_and_restores_settings() -> None:
     np.testing.assert_array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=20, batch=8, seed=0))
 
 
+@pytest.mark.parametrize("options", [{"mix": True}, {"balance": "focal"}, {"balance": "draws", "mix": True, "strong": True}])
+def test_finetuning_with_mixup_and_focal_loss_runs_and_repeats(options: dict[str, Any]) -> None:
+    pixels, labels = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8), np.arange(8) % 2
+    first = classifier.finetune(pixels, labels, 2, pixels, steps=2, batch=4, seed=0, **options)
+    np.testing.assert_allclose(first.sum(axis=1), 1)
+    np.testing.assert_array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=2, batch=4, seed=0, **options))
+    assert not np.array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=2, batch=4, seed=0))
+
+
 def test_focal_loss_is_cross_entropy_times_the_square_of_what_is_missing() -> None:
     logits, targets = torch.tensor([[2.0, 0.0], [0.0, 0.0], [-3.0, 1.0]]), torch.tensor([0, 1, 0])
     given = logits.softmax(dim=1)[torch.arange(3), targets]

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 from fake_run import fake_run, rewrite_metrics
 
-from synthimg.compare import compare, load, table
+from synthimg.compare import compare, table, warnings
 from synthimg.errors import UserError
 from synthimg.repeats import configurations, lines, repeats
+from synthimg.runs import load
 
 
 def two(tmp_path: Path) -> list[Path]:
@@ -99,27 +100,50 @@ def repeated(tmp_path: Path, name: str, gains: list[float], **overrides: object)
 
 def test_repeats_are_taken_together_and_ranked(tmp_path: Path) -> None:
     poor = repeated(tmp_path, "poor", [0.0, 0.01, -0.01])
-    good = repeated(tmp_path, "good", [0.05, 0.06, 0.04], finetune={"steps": 2000})
+    good = repeated(tmp_path, "good", [0.05, 0.056, 0.044], finetune={"steps": 2000})
     runs = load([*poor, *good])
     found = repeats(runs)
     assert [group.name for group in found] == ["good-seed0 and 2 more", "poor-seed0 and 2 more"]
     assert found[0].pooled["gain"]["mean"] == pytest.approx(0.05)
     text = lines(found)
-    assert text[0].startswith(
-        "good-seed0 and 2 more: over 3 repeats synthetic images raised recall of defective: 0.61 with the best control"
-    )
-    assert "cannot be shown to change" in text[1]
-    assert "good-seed0 and 2 more reaches +0.05 recall against poor-seed0 and 2 more" in text[2]
-    assert "this difference is real" in text[2]
+    assert text[0].startswith("good-seed0 and 2 more: over 3 repeats synthetic images raised recall of defective: 0.61 with")
+    assert "specificity 0.95 on validation (on test 0.94 without, 0.94 with)" in text[0]
+    assert "cannot be shown to change" in text[1] and "more real images bring" not in text[1]
+    assert "good-seed0 and 2 more and poor-seed0 and 2 more differ by +0.05" in text[2]
+    assert "over 3 repeats: beyond chance." in text[2]
     html = compare([*poor, *good]).read_text()
-    assert "Over repeats" in html and text[0].replace("'", "&#39;") in html
-    assert "Not comparable" not in html  # seeds are compared with their own
+    assert "Over repeats" in html and text[0] in html
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 4, 0, 3, 2)])
+def test_repeats_are_not_warned_of_whatever_their_order(tmp_path: Path, order: tuple[int, ...]) -> None:
+    one = repeated(tmp_path, "one", [0.05, 0.06])
+    two = repeated(tmp_path, "two", [0.05, 0.06, 0.04], finetune={"steps": 2000})
+    every = [*one, *two]
+    assert warnings(load([every[index] for index in order])) == []
+    alone = repeated(tmp_path / "other", "alone", [0.0, 0.0], base="models/other")[1]
+    assert "tested on different images" in warnings(load([one[0], alone]))[0]
+
+
+def test_groups_that_measure_different_things_are_not_compared(tmp_path: Path) -> None:
+    one = repeated(tmp_path, "one", [0.05, 0.06])
+    two = repeated(tmp_path, "two", [0.2, 0.3], finetune={"steps": 2000})
+    for run in two:
+        rewrite_metrics(run, lambda metrics: metrics["recall"].update(specificity=0.8))
+    assert "do not measure the same: not comparable" in lines(repeats(load([*one, *two])))[2]
+
+
+def test_equal_gains_are_no_certainty(tmp_path: Path) -> None:
+    text = lines(repeats(load(repeated(tmp_path, "equal", [0.05, 0.05]))))
+    assert "cannot be shown to change" in text[0] and "its spread is not known" in text[0]
 
 
 def test_a_repeat_without_synthetic_images_is_named_not_left_out(tmp_path: Path) -> None:
-    runs = repeated(tmp_path, "odd", [0.05, 0.05])
+    runs = repeated(tmp_path, "odd", [0.05, 0.06])
     rewrite_metrics(runs[1], lambda metrics: metrics["recall"]["arms"].pop("synthetic"))
-    assert lines(repeats(load(runs))) == ["odd-seed0 and 1 more cannot be taken together: odd-seed1 had no synthetic image."]
+    assert lines(repeats(load(runs))) == [
+        "odd-seed0 and 1 more cannot be taken together: odd-seed1 measured no synthetic images."
+    ]
 
 
 def test_configurations_have_seeds_and_names_of_their_own(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from fake_run import COMMON, RARE, draw, fake_run
 from PIL import Image
 
 from synthimg.config import Config
+from synthimg.dataset import captions
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
 from synthimg.filter import filter_images, misses, reasons
@@ -136,3 +137,21 @@ def test_what_was_not_asked_for_is_no_miss_and_what_cannot_be_told_is_one() -> N
     rows = pd.DataFrame({"attribute.size": ["small", "large", "", "small"], "attribute.tone": [""] * 4})
     categories = {"found.size": np.array(["small", "small", "large", ""]), "found.tone": np.array(["dark", "", "dark", ""])}
     assert misses(rows, categories).tolist() == [False, True, False, True]
+
+
+def test_attributes_refuse_nothing_where_they_are_only_reported(tmp_path: Path) -> None:
+    config = fake_run(tmp_path, planned=8, overrides={"filter": {"confidence": 0.0, "attributes": False}})
+    decisions = pd.read_parquet(filter_images(config) / "decisions.parquet")
+    asked = pd.read_parquet(config.folder / "generate" / "plan.parquet")["attribute.brightness"]
+    assert (decisions["found.brightness"] != asked).any()
+    assert "attribute" not in set(decisions["reason"])
+
+
+def test_prompts_that_changed_since_the_run_was_prepared_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "words.yaml"
+    file.write_text(captions.find("solar-cell").read_text())
+    dataset = {"path": "x", "rare_class": RARE, "prompts": str(file), "consent": {"licence": "x", "scope": ["any"]}}
+    config = fake_run(tmp_path, planned=4, overrides={"dataset": dataset})
+    file.write_text(file.read_text().replace("0.56", "0.5"))
+    with pytest.raises(UserError, match=r"words\.yaml: has changed"):
+        filter_images(config)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthimg.config import parse
+from synthimg.dataset import captions
 from synthimg.dataset.prepared import Prepared
 from synthimg.diffusion import base, sample
 from synthimg.errors import UserError
@@ -41,7 +42,8 @@ def records() -> Prepared:
 def planned(tmp_path: Path, **generate: object) -> pd.DataFrame:
     tree = tiny.settings(tmp_path, tmp_path, "embedded")
     tree["generate"] = generate
-    return plan(parse(tree), records(), "model")
+    config = parse(tree)
+    return plan(config, captions.load(config.dataset.prompts), records(), "model")
 
 
 def test_plan_is_balanced_and_starts_from_training_images_alone(tmp_path: Path) -> None:

@@ -21,18 +21,16 @@ def test_without_a_test_set_it_is_the_plain_paired_t_test(ours: list[float], shi
     found = difference(ours, theirs, 0.0)
     if np.std(found["points"]) < 1e-6:
         return
-    plain = stats.ttest_rel(ours, theirs)
-    assert found["p"] == pytest.approx(plain.pvalue, rel=1e-6, abs=1e-12)
-    low, high = plain.confidence_interval(0.95)
+    low, high = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert found["ci95"] == pytest.approx([low, high], rel=1e-6, abs=1e-9)
 
 
 def test_the_correction_widens_the_interval_as_the_paper_says() -> None:
     ours, theirs = [0.6, 0.65, 0.7, 0.62], [0.6, 0.6, 0.61, 0.6]
-    narrow, wide = difference(ours, theirs, 0.0), difference(ours, theirs, 0.25)
+    narrow, wide = difference(ours, theirs, 0.0), difference(ours, theirs, 1 / 3)
     width = [found["ci95"][1] - found["ci95"][0] for found in (narrow, wide)]
     assert width[1] / width[0] == pytest.approx(math.sqrt((1 / 4 + 1 / 3) / (1 / 4)))
-    assert wide["mean"] == narrow["mean"] and wide["p"] > narrow["p"]
+    assert wide["mean"] == narrow["mean"]
 
 
 def test_the_best_control_is_the_best_on_average() -> None:
@@ -44,6 +42,5 @@ def test_the_best_control_is_the_best_on_average() -> None:
     assert pool({"real": [0.5, 0.6], "oracle": [0.7, 0.7]}, 0.2)["gain"] is None
 
 
-def test_equal_differences_are_sure() -> None:
-    assert difference([0.75, 0.5], [0.5, 0.25], 0.2)["p"] == 0
-    assert difference([0.5, 0.5], [0.5, 0.5], 0.2)["p"] == 1
+def test_equal_differences_are_no_certainty() -> None:
+    assert difference([0.75, 0.5], [0.5, 0.25], 0.2)["ci95"] is None

@@ -71,7 +71,7 @@ def test_attributes_that_are_not_followed_or_not_measured_are_named(tmp_path: Pa
     html = page(tmp_path)
     assert "follows the request in part" in html and "not measured: no estimator" in html and "cannot be told" in html
     config = fake_run(tmp_path / "deaf")
-    rewrite_metrics(config.folder, lambda metrics: metrics["compliance"]["brightness"].update(share=0.35, p=0.4))
+    rewrite_metrics(config.folder, lambda metrics: metrics["compliance"]["brightness"]["text"].update(share=0.35, p=0.4))
     report(config)
     assert "not shown to follow the request" in (config.folder / "report.html").read_text()
 

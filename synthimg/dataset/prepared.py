@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +10,9 @@ import numpy as np
 import pandas as pd
 
 from .. import stage
+from ..config import Config
+from ..errors import UserError
+from . import captions
 
 
 class Prepared(NamedTuple):
@@ -36,3 +40,16 @@ def load(run: Path) -> Prepared:
         np.load(folder / "pixels.npy", mmap_mode="r"),
         np.load(masks, mmap_mode="r") if masks.exists() else None,
     )
+
+
+def prompts_of(config: Config) -> captions.Prompts:
+    """The run's prompts file.
+
+    Raises:
+        UserError: it is not the one that the data set was prepared with.
+    """
+    file, folder = captions.find(config.dataset.prompts), config.folder / "dataset"
+    stage.require(folder, "the data set is not prepared", "prepare")
+    if json.loads((folder / "manifest.json").read_text())["inputs"].get("prompts") != stage.digest(file):
+        raise UserError(f"{file}: has changed since {folder} was prepared with it; nothing was changed. Choose another name")
+    return captions.load(config.dataset.prompts)
