@@ -11,9 +11,11 @@ import pandas as pd
 import pytest
 import tiny
 import torch
+import yaml
 from diffusers import ControlNetModel, StableDiffusionPipeline
 from PIL import Image
 
+from synthimg.cli import main
 from synthimg.config import Config, parse
 from synthimg.dataset import captions
 from synthimg.generate import SOURCE_TYPE
@@ -45,6 +47,23 @@ def test_run_ends_with_a_report_and_complete_metrics(finished: Config) -> None:
     metrics = json.loads((finished.folder / "evaluate" / "metrics.json").read_text())
     assert metrics["rare_class"] == "cracked"
     assert set(metrics["recall"]["arms"]) >= {"real", "oversampled", "oracle"}
+
+
+def test_repeats_run_from_seeds_of_their_own_and_end_in_one_answer(
+    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, model = folders
+    tree = tiny.settings(data, tmp_path, model)
+    tree["finetune"] |= {"steps": 1}
+    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
+    main(["run", str(tmp_path / "tiny.yaml"), "--repeats", "2", "seed=3"])  # overrides may stand behind an option
+    told = capsys.readouterr().out
+    assert "tiny-seed3 and 1 more: over 2 repeats synthetic images" in told and "2 repeats are few" in told
+    seeds = [yaml.safe_load((tmp_path / name / "config.yaml").read_text())["seed"] for name in ("tiny-seed3", "tiny-seed4")]
+    assert seeds == [3, 4]
+    assert (tmp_path / "compare-tiny-seed3-tiny-seed4.html").exists()
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", str(tmp_path / "tiny.yaml"), "--repeats", "0"])
 
 
 def test_second_run_recomputes_nothing(finished: Config) -> None:

@@ -97,7 +97,7 @@ def settings(data: Path, outputs: Path, base: Path | str, **changes: Any) -> dic
             "rank": 4, "learning_rate": 1e-3, "tracker": "none",
         },
         "generate": {"count": 6, "steps": 3, "batch_size": 2, "methods": {"text": 1, "image": 1, "from_common": 1}},
-        "filter": {"confidence": 0.0, "copy_quantile": 0.0},
+        "filter": {"confidence": 0.0, "copy_quantile": 0.0, "attributes": False},
         "evaluate": {"seeds": 2, "steps": 20, "bootstrap": 50, "arms": ["real", "oversampled", "synthetic", "oracle"]},
     }  # fmt: skip
     return {**tree, **changes}
