@@ -17,7 +17,7 @@ from .page import picture
 
 ATTRIBUTE = "attribute."
 MAX_CELLS = 12
-REAL, ACCEPTED, REJECTED, PAIRS = 3, 4, 3, 4
+REAL, ACCEPTED, REJECTED, PAIRS, TURNED = 3, 4, 3, 4, 8
 REASONS = {
     "class": "not recognised as the rare class",
     "copy": "too close to a training image",
@@ -66,6 +66,26 @@ def closest(run: Path, records: pd.DataFrame, made: pd.DataFrame) -> list[dict[s
         }
         for row in near.itertuples()
     ]
+
+
+def turned(run: Path, records: pd.DataFrame, rare: str, control: str | None) -> dict[str, Any] | None:
+    """Rare test images that the control misses and the classifier with synthetic images finds, and the other way round.
+
+    Found is what most seeds put above their thresholds, as in the McNemar test. None without both arms.
+    """
+    seen = pd.read_parquet(run / "evaluate" / "predictions.parquet")
+    seen = seen[(seen.split == "test") & (seen.label == rare) & seen.arm.isin(["synthetic", control])]
+    if seen.arm.nunique() < 2:
+        return None
+    seen = seen.merge(pd.read_parquet(run / "evaluate" / "thresholds.parquet"), on=["arm", "seed"], validate="m:1")
+    found = (seen.score > seen.threshold).groupby([seen.id, seen.arm]).mean().unstack() > 0.5
+    pixels = np.load(run / "dataset" / "pixels.npy", mmap_mode="r")
+    sides = {"gained": found.synthetic & ~found[control], "lost": ~found.synthetic & found[control]}
+    result: dict[str, Any] = {"both": int((found.synthetic & found[control]).sum()), "of": len(found)}
+    for side, chosen in sides.items():
+        here = records[records.id.isin(chosen.index[chosen])].sort_values("id")
+        result[side] = {"count": len(here), "images": [_real(pixels, row) for row in here.head(TURNED).itertuples()]}
+    return result
 
 
 def acceptance(made: pd.DataFrame) -> list[dict[str, Any]]:

@@ -77,6 +77,7 @@ def describe(run: Path) -> dict[str, Any]:
         "recall": metrics["recall"], "arms": arms(metrics), "arm_charts": arm_charts(metrics["recall"]),
         "others": other_classes(metrics["recall"]),
         "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
+        "turned": gallery.turned(run, records, metrics["rare_class"], metrics["recall"].get("best_control")),
         "followed": followed(metrics.get("compliance") or {}), "crossed": crossed(metrics.get("compliance") or {}),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),

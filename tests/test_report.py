@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from fake_run import fake_run, rewrite_metrics
 
-from synthimg import charts
+from synthimg import charts, gallery
 from synthimg.errors import UserError
 from synthimg.report import marginals, report, shared
 
@@ -65,6 +65,22 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert "digests of the stages before it" in html
     assert "CC BY-NC-SA 4.0" in html
     assert len(html) < 6_000_000
+
+
+def test_images_that_changed_sides_are_counted_and_shown(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+    path = config.folder / "evaluate" / "predictions.parquet"
+    predictions = pd.read_parquet(path)
+    rare = sorted(set(predictions.id[(predictions.split == "test") & (predictions.label == "defective")]))
+    found = {"synthetic": set(rare[:3]), "oversampled": set(rare[2:4])}
+    hit = [row.id in found.get(row.arm, ()) and row.seed != 0 for row in predictions.itertuples()]  # most seeds, not all
+    predictions.assign(score=np.where(hit, 0.9, 0.1)).to_parquet(path)
+    report(config)
+    html = (config.folder / "report.html").read_text()
+    assert f"Of {len(rare)} real defective test images, 1 are found both by the best control" in html
+    assert "2 only with them, 1 no longer with them" in html
+    records = pd.read_parquet(config.folder / "dataset" / "records.parquet")
+    assert gallery.turned(config.folder, records, "defective", None) is None
 
 
 def test_attributes_that_are_not_followed_or_not_measured_are_named(tmp_path: Path) -> None:
