@@ -3,10 +3,10 @@
 python benchmarks/fine_tuning.py configs/quickstart.yaml
 python benchmarks/fine_tuning.py configs/dermatology.yaml dataset.path=/data/ham10000 dataset.limit=500
 
-Every base is fine-tuned with all steps and with a third of them (each a whole schedule), from each seed; text-to-image
-samples of the rare class are then scored against its real images that did not train. `random` keeps the embedded
-autoencoder and text encoder and draws the denoiser anew: what is missing is its pretraining alone, so the comparison is a
-generous one. Ratios are of runs with the same seed, which share split and data.
+Every base but the last is fine-tuned with all steps and with a third of them (each a whole schedule), the last with all of
+them, from each seed; text-to-image samples of the rare class are then scored against its real images that did not train.
+`random` keeps the embedded autoencoder and text encoder and draws the denoiser anew: what is missing is its pretraining
+alone, so the comparison is a generous one. Ratios are of runs with the same seed, which share split and data.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import UNet2DConditionModel
+from PIL import Image
 
-from synthimg import synthetic
+from synthimg import stage, synthetic
 from synthimg.config import Config, load
 from synthimg.dataset import prepared
 from synthimg.device import CPU
@@ -38,8 +39,9 @@ from synthimg.seeds import derive
 def measure(settings: Config) -> dict[str, Any]:
     """Fine-tune, sample, score one configuration; what is done already is not done again.
 
-    `copies` are samples nearer to a training image than the share `copy_quantile` of held-out real images are, so that
-    share of genuinely new images would count too (`expected`).
+    `copies` are samples nearer to a training image than any held-out real image is; `suspects` those nearer than the
+    share `copy_quantile` of held-out images, the filter's rule, so that share of new images would count too (`expected`).
+    `pairs.png` in the run's folder shows the nearest eight above their training images.
     """
     prepare(settings)
     finetune(settings)
@@ -54,13 +56,18 @@ def measure(settings: Config) -> dict[str, Any]:
 
     trained = (frame["split"] == "train").to_numpy()
     real, training = features(rare & ~trained), features(trained)
-    quantile = settings.filter.copy_quantile
-    closest = copy_threshold(features((frame["split"] == "validation").to_numpy()), training, quantile)
+    held_out = features((frame["split"] == "validation").to_numpy())
+    quantile, (match, distance) = settings.filter.copy_quantile, nearest(made, training)
+    closest = np.argsort(distance)[:8]
+    drawn = next(synthetic.pictures(settings.folder, list(plan["id"].iloc[closest]), settings.resolution))
+    pairs = [np.concatenate(list(line), 1) for line in (drawn, data.pixels[np.flatnonzero(trained)[match[closest]]])]
+    stage.write_image(settings.folder / "pairs.png", Image.fromarray(np.concatenate(pairs)))
     kid = kernel_distance(made, real, 0)
     return {
         "frechet": frechet(made, real),
         "kid": kid["mean"] if kid else None,
-        "copies": int((nearest(made, training)[1] <= closest).sum()),
+        "copies": int((distance <= copy_threshold(held_out, training, 0)).sum()),
+        "suspects": int((distance <= copy_threshold(held_out, training, quantile)).sum()),
         "expected": quantile * len(made),
         "samples": len(made),
         "real": len(real),
@@ -89,7 +96,7 @@ def main(path: Path, overrides: list[str], bases: list[str], seeds: int, steps: 
         for name in bases:
             where = random_base(outputs, seed) if name == "random" else name
             weights = fingerprint(base.load(where, CPU))
-            for part in (steps, steps // 3):
+            for part in (steps,) if name == bases[-1] else (steps, steps // 3):
                 label = f"{path.stem}-{weights}-{part}-seed{seed}"
                 changes = [
                     *overrides, f"name={label}", f"outputs={outputs}", f"seed={seed}", f"base={where}",
