@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from safetensors.torch import load_file
 
 from synthimg.cli import main
 from synthimg.stage import digest
@@ -54,6 +56,20 @@ def test_training_resumes_where_it_was(recipe: Path) -> None:
     shutil.rmtree(model)
     main(["pretrain", str(recipe)])
     assert {file.relative_to(model): digest(file) for file in model.rglob("*.safetensors")} == before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_compiled_training_goes_the_same_way(recipe: Path) -> None:
+    work = recipe.parent / "work"
+    compiled = yaml.safe_load(recipe.read_text()) | {"compile": True, "work": str(recipe.parent / "compiled")}
+    path = recipe.with_name("compiled.yaml")
+    path.write_text(yaml.safe_dump(compiled))
+    main(["pretrain", str(path)])
+    one, two = (load_file(place / "unet" / "finished.safetensors") for place in (work, recipe.parent / "compiled"))
+    assert one.keys() == two.keys()
+    for name in one:
+        torch.testing.assert_close(one[name], two[name], rtol=0, atol=5e-3)
 
 
 def test_a_kept_autoencoder_that_is_not_there_is_named(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
