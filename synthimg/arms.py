@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .classifier import Balance, Labels, Probabilities, finetune, head, randaugment, smote, standard
-from .config import Config
+from .config import HEAD_ONLY, Config
 from .dataset.prepared import Prepared
 from .device import choose_device
 from .metrics.features import Extractor, Features, Pixels, cached, chunks
@@ -57,7 +57,7 @@ def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
     """The arms asked for, in a fixed order, less those without images of their own or not defined for the classifier."""
     missing = set() if accepted else {"synthetic"}
     if config.evaluate.classifier != "head":
-        missing.add("smote")  # it interpolates features
+        missing |= HEAD_ONLY
     if not (frame["split"] == "reserve").any():
         missing.add("oracle")
     return [name for name in ARMS if name in config.evaluate.arms and name not in missing]

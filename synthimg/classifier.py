@@ -9,8 +9,9 @@ functions return class probabilities and are deterministic on the same machine a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -67,8 +68,7 @@ def head(
         [M, classes].
     """
     mean, deviation = scale or standard(features)
-    # ReLU features have near-constant columns; without the floor, rounding noise would be blown up.
-    inputs, asked = (torch.from_numpy((part - mean) / np.maximum(deviation, 1e-3)) for part in (features, queries))
+    inputs, asked = (torch.from_numpy((part - mean) / deviation) for part in (features, queries))
     targets = torch.from_numpy(labels)
     weight = nn.Parameter(torch.zeros(classes, features.shape[1]))
     bias = nn.Parameter(torch.zeros(classes))
@@ -76,13 +76,11 @@ def head(
     optimiser = torch.optim.AdamW(groups, lr=HEAD_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     per_class = class_weights(labels, classes) if balance == "loss" else None
-    draw = np.random.default_rng(derive(seed, "mixup"))
+    draw = np.random.default_rng(derive(seed, "mixup")) if mix else None
+    model = partial(F.linear, weight=weight, bias=bias)
     for rows in order(labels, steps, batch, seed, balanced=balance == "draws"):
         optimiser.zero_grad()
-        share, other = partners(rows, draw) if mix else (1.0, rows)
-        logits = F.linear(blend(inputs[rows], inputs[other], share), weight, bias)
-        first, second = (loss(logits, targets[part], balance, per_class) for part in (rows, other))
-        blend(first, second, share).backward()
+        batch_loss(model, inputs[rows], targets[rows], balance, per_class, draw).backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
@@ -90,8 +88,9 @@ def head(
 
 
 def standard(features: Features) -> tuple[Features, Features]:
-    """Mean and standard deviation [D] of features [N, D], as `head` takes them."""
-    return features.mean(axis=0), features.std(axis=0)
+    """Mean and standard deviation [D] of features [N, D], as `head` and `smote` take them."""
+    # ReLU features have near-constant columns; without the floor, rounding noise would be blown up.
+    return features.mean(axis=0), np.maximum(features.std(axis=0), 1e-3)
 
 
 def order(labels: Labels, steps: int, batch: int, seed: int, balanced: bool = False) -> Labels:
@@ -126,13 +125,17 @@ def loss(logits: Tensor, targets: Tensor, balance: Balance, per_class: Tensor | 
     return F.cross_entropy(logits, targets, weight=per_class)
 
 
-def partners(rows: Labels, draw: np.random.Generator) -> tuple[float, Labels]:
-    """Mixup's share of the batch itself, and the rows [N] that the rest comes from."""
-    return float(draw.beta(ALPHA, ALPHA)), draw.permutation(rows)
-
-
-def blend(first: Tensor, second: Tensor, share: float) -> Tensor:
-    return first if share == 1 else share * first + (1 - share) * second
+def batch_loss(
+    model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor, balance: Balance, per_class: Tensor | None,
+    draw: np.random.Generator | None,
+) -> Tensor:  # fmt: skip
+    """`loss` of a model on a batch; with `draw` the batch is first mixed with itself in pairs (mixup)."""
+    if draw is None:
+        return loss(model(inputs), targets, balance, per_class)
+    share, other = float(draw.beta(ALPHA, ALPHA)), draw.permutation(len(targets))
+    logits = model(share * inputs + (1 - share) * inputs[other])
+    own, partners = (loss(logits, truth, balance, per_class) for truth in (targets, targets[other]))
+    return share * own + (1 - share) * partners
 
 
 def smote(
@@ -150,8 +153,7 @@ def smote(
         The rows given, then the new ones.
     """
     mean, deviation = scale or standard(features)
-    width = np.maximum(deviation, 1e-3)
-    inputs, counts = (features - mean) / width, np.bincount(labels)
+    inputs, counts = (features - mean) / deviation, np.bincount(labels)
     found, codes = [features], [labels]
     for code in np.flatnonzero((counts > 1) & (counts < counts.max())):
         fill = SMOTE(
@@ -160,7 +162,7 @@ def smote(
             random_state=derive(seed, int(code)) % 2**32,
         )
         made = fill.fit_resample(inputs, labels)[0][len(labels) :]
-        found.append((made * width + mean).astype(np.float32))
+        found.append((made * deviation + mean).astype(np.float32))
         codes.append(np.full(len(made), code, np.int64))
     return np.concatenate(found), np.concatenate(codes)
 
@@ -194,16 +196,11 @@ def finetune(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         targets = torch.from_numpy(labels).to(device)
         per_class = class_weights(labels, classes).to(device) if balance == "loss" else None
-        draw = np.random.default_rng(derive(seed, "mixup"))
+        draw = np.random.default_rng(derive(seed, "mixup")) if mix else None
         for step, rows in enumerate(order(labels, steps, batch, seed, balanced=balance == "draws")):
             images = torch.stack([jitter(pixels[row], derive(seed, step, slot), strong) for slot, row in enumerate(rows)])
-            inputs = normalise(images.to(device))
-            place = np.arange(len(rows))
-            share, other = partners(place, draw) if mix else (1.0, place)
             optimiser.zero_grad()
-            logits, truth = model(blend(inputs, inputs[other], share)), targets[rows]
-            first, second = (loss(logits, truth[part], balance, per_class) for part in (place, other))
-            blend(first, second, share).backward()
+            batch_loss(model, normalise(images.to(device)), targets[rows], balance, per_class, draw).backward()
             optimiser.step()
             schedule.step()
         return _judge(model.eval(), queries, batch, device)

@@ -70,11 +70,11 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; overrides may stand before or behind an option, which argparse alone refuses."""
     top = parser()
     options, rest = top.parse_known_args(arguments)
-    behind = [text for text in rest if "=" in text and not text.startswith("-")]
-    if len(behind) < len(rest) or (rest and not hasattr(options, "overrides")):
-        top.error(f"unrecognized arguments: {' '.join(text for text in rest if text not in behind) or ' '.join(rest)}")
+    unknown = [text for text in rest if text.startswith("-") or "=" not in text or not hasattr(options, "overrides")]
+    if unknown:
+        top.error(f"unrecognized arguments: {' '.join(unknown)}")
     if rest:
-        options.overrides += behind
+        options.overrides += rest
     return options
 
 

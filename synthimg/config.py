@@ -168,6 +168,9 @@ ArmName = Literal[
     "real", "weighted", "focal", "oversampled", "augmented", "mixup", "smote", "combined", "synthetic", "oracle"
 ]
 
+HEAD_ONLY = {"smote"}
+"""Arms that work on features, which a fine-tuned backbone has not got."""
+
 
 class Evaluate(Section):
     seeds: Positive = 5
@@ -255,8 +258,8 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
     shares = config.dataset.split
     if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
         raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")
-    headless = {"smote"} if config.evaluate.classifier != "head" else set()
-    if not set(config.evaluate.arms) - {"synthetic", "oracle"} - headless:
+    undefined = HEAD_ONLY if config.evaluate.classifier != "head" else set()
+    if not set(config.evaluate.arms) - {"synthetic", "oracle"} - undefined:
         raise UserError(
             f"{where}: evaluate.arms: at least one control is needed, such as 'real' (smote goes with the head only)"
         )

@@ -13,7 +13,7 @@ from .charts import Dot
 from .config import Config
 from .metrics.repeats import difference, pool
 from .runs import DECISIVE, Run
-from .verdict import CONTROLS, number, signed
+from .verdict import interval, mean_of, number, signed, words_for
 
 FEW = 5
 """With fewer repeats the spread between them is hardly known."""
@@ -62,15 +62,14 @@ def sentence(group: Repeats) -> str:
         return f"{group.name} cannot be taken together: {reason}."
     low, high = gain["ci95"] or (-1.0, 1.0)
     told = "raised" if low > 0 else "lowered" if high < 0 else "cannot be shown to change"
-    control = CONTROLS.get(pooled["best_control"], pooled["best_control"])
     before, after = number(pooled["control"]), number(pooled["synthetic"])
     metrics = group.runs[0].metrics
     reached = [number(_mean(group.runs, arm, "specificity_at_threshold")) for arm in (pooled["best_control"], "synthetic")]
     text = (
         f"{group.name}: over {pooled['repeats']} repeats synthetic images {told} recall of {metrics['rare_class']}: "
-        f"{before} with {control}, the best control over them, {after} with synthetic images ({_spread(gain)}), at "
-        f"thresholds set for specificity {metrics['recall']['specificity']:g} on validation (on test {reached[0]} without, "
-        f"{reached[1]} with)."
+        f"{before} with {words_for(pooled['best_control'])}, the best control over them, {after} with synthetic images "
+        f"({_spread(gain)}), at thresholds set for specificity {metrics['recall']['specificity']:g} on validation (on test "
+        f"{reached[0]} without, {reached[1]} with)."
     )
     if low > 0 and pooled["oracle_gap_closed"] is not None:
         text += f" That is {100 * pooled['oracle_gap_closed']:.0f} % of what more real images bring."
@@ -105,8 +104,7 @@ def _against(first: Repeats, other: Repeats, groups: int) -> str:
 def _spread(found: dict[str, Any]) -> str:
     if not found["ci95"]:
         return f"{signed(found['mean'])} in every repeat, so its spread is not known"
-    low, high = found["ci95"]
-    return f"{signed(found['mean'])}, 95 % interval {signed(low)} to {signed(high)}"
+    return f"{signed(found['mean'])}, {interval(found)}"
 
 
 def _together(runs: list[Run]) -> Repeats:
@@ -116,11 +114,11 @@ def _together(runs: list[Run]) -> Repeats:
 
 
 def _recall(run: Run, arm: str) -> float:
-    return float(run.metrics["recall"]["arms"][arm]["recall_at_specificity"]["mean"])
+    return mean_of(run.metrics, arm, "recall_at_specificity")
 
 
 def _mean(runs: list[Run], arm: str, measure: str) -> float:
-    return float(np.mean([run.metrics["recall"]["arms"][arm][measure]["mean"] for run in runs]))
+    return float(np.mean([mean_of(run.metrics, arm, measure) for run in runs]))
 
 
 def _ratio(runs: list[Run]) -> float:

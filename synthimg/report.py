@@ -70,7 +70,7 @@ def describe(run: Path) -> dict[str, Any]:
     decisions = pd.read_parquet(run / "filter" / "decisions.parquet")
     made = pd.read_parquet(run / "generate" / "plan.parquet").merge(decisions, on="id", how="inner", validate="1:1")
     text = (run / "config.yaml").read_text()
-    settings = yaml.safe_load(text)
+    settings, compliance = yaml.safe_load(text), metrics.get("compliance") or {}  # runs of older versions have none
     shown, total = gallery.cells(run, metrics["rare_class"], records, made)
     return {
         "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
@@ -78,7 +78,7 @@ def describe(run: Path) -> dict[str, Any]:
         "others": other_classes(metrics["recall"]),
         "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
         "turned": gallery.turned(run, records, metrics["rare_class"], metrics["recall"].get("best_control")),
-        "followed": followed(metrics.get("compliance") or {}), "crossed": crossed(metrics.get("compliance") or {}),
+        "followed": followed(compliance), "crossed": crossed(compliance),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
         "shared": shared(metrics["quality"]["extractor"], settings["base"]),

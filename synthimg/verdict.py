@@ -88,8 +88,11 @@ def judge(metrics: Metrics) -> Outcome:
 
 def control_name(metrics: Metrics) -> str:
     """The best control in words."""
-    arm = metrics["recall"].get("best_control") or "real"
-    return CONTROLS.get(arm, arm)
+    return words_for(metrics["recall"].get("best_control") or "real")
+
+
+def words_for(control: str) -> str:
+    return CONTROLS.get(control, control)
 
 
 def number(value: float) -> str:
@@ -108,17 +111,18 @@ def interval(spread: dict[str, Any]) -> str:
     return f"95 % interval {signed(low)} to {signed(high)}"
 
 
-def _mean(metrics: Metrics, arm: str, measure: str) -> float:
+def mean_of(metrics: Metrics, arm: str, measure: str) -> float:
+    """A measure of an arm, averaged over the seeds."""
     return float(metrics["recall"]["arms"][arm][measure]["mean"])
 
 
 def _headline(metrics: Metrics, outcome: Outcome) -> str:
     recall, rare = metrics["recall"], metrics["rare_class"]
     gain = recall["gain"]
-    before = number(_mean(metrics, recall["best_control"], "recall_at_specificity"))
-    after = number(_mean(metrics, "synthetic", "recall_at_specificity"))
+    before = number(mean_of(metrics, recall["best_control"], "recall_at_specificity"))
+    after = number(mean_of(metrics, "synthetic", "recall_at_specificity"))
     against = f"the best control, {control_name(metrics)}"
-    without, along = (_mean(metrics, arm, "specificity_at_threshold") for arm in (recall["best_control"], "synthetic"))
+    without, along = (mean_of(metrics, arm, "specificity_at_threshold") for arm in (recall["best_control"], "synthetic"))
     wanted = f"at thresholds set for specificity {recall['specificity']:g} on validation"
     at = f"{wanted} (on test {number(without)} without, {number(along)} with)"
     change = f"{signed(gain['mean'])}, {interval(gain)}"
@@ -169,8 +173,8 @@ def _price(metrics: Metrics) -> str:
 
 def _default_threshold(metrics: Metrics) -> str:
     control = metrics["recall"]["best_control"]
-    recall = [number(_mean(metrics, arm, "recall")) for arm in (control, "synthetic")]
-    specificity = [number(_mean(metrics, arm, "specificity")) for arm in (control, "synthetic")]
+    recall = [number(mean_of(metrics, arm, "recall")) for arm in (control, "synthetic")]
+    specificity = [number(mean_of(metrics, arm, "specificity")) for arm in (control, "synthetic")]
     return (
         f"At the default threshold recall goes from {recall[0]} to {recall[1]} "
         f"and specificity from {specificity[0]} to {specificity[1]}."
@@ -182,7 +186,7 @@ def _oracle(metrics: Metrics) -> str:
     recall = metrics["recall"]
     if "oracle" not in recall["arms"] or recall.get("oracle_gap_closed") is None:
         return ""
-    oracle = number(_mean(metrics, "oracle", "recall_at_specificity"))
+    oracle = number(mean_of(metrics, "oracle", "recall_at_specificity"))
     more = metrics["n"]["reserve_rare"]
     text = f"{count(more, 'more real image')} of {metrics['rare_class']} instead reach {oracle} (oracle)"
     if judge(metrics) == "raised":
@@ -200,7 +204,7 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
     if outcome == "lowered" and controls > 1:
         yield f"The control is the best of {controls} on these same test images, which makes a loss look larger than it is."
     if "oracle" in arms and recall.get("oracle_gap_closed") is None:
-        oracle = number(_mean(metrics, "oracle", "recall_at_specificity"))
+        oracle = number(mean_of(metrics, "oracle", "recall_at_specificity"))
         yield (
             f"Even more real images bring nothing here (oracle {oracle}): recall is not held back by too few images "
             "of the rare class, so there is little for synthetic ones to win."
@@ -209,7 +213,7 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
 
 def _thresholds(metrics: Metrics) -> Iterator[str]:
     recall = metrics["recall"]
-    reached = {arm: _mean(metrics, arm, "specificity_at_threshold") for arm in (recall["best_control"], "synthetic")}
+    reached = {arm: mean_of(metrics, arm, "specificity_at_threshold") for arm in (recall["best_control"], "synthetic")}
     if max(abs(value - recall["specificity"]) for value in reached.values()) > SPECIFICITY_SLACK:
         found = ", ".join(f"{number(value)} {arm}" for arm, value in reached.items())
         yield (
