@@ -25,7 +25,7 @@ from synthimg.config import load
 from synthimg.dataset import prepared
 from synthimg.device import CPU, choose_precision
 from synthimg.diffusion import base, sample
-from synthimg.metrics.features import extract, lite0, normalise
+from synthimg.metrics.features import extract, lite, normalise
 from synthimg.metrics.frechet import frechet
 
 SIDE, SOLVER_STEPS, BATCH = 128, 20, 16
@@ -127,7 +127,7 @@ class Judge(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = lite0()
+        self.backbone = lite()
         sizes = {"kind": len(scenes.KINDS)} | {name: len(words) for name, words in scenes.VALUES.items()}
         self.heads = nn.ModuleDict({name: nn.Linear(1280, size) for name, size in sizes.items()})
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from .device import CPU
-from .metrics.features import Features, Pixels, lite0, normalise
+from .metrics.features import Features, Pixels, lite, normalise
 from .seeds import derive
 
 Labels = NDArray[np.int64]
@@ -191,7 +191,7 @@ def finetune(
         [M, classes].
     """
     with _repeatable(device, seed):
-        model = _frozen_statistics(lite0(classes).to(device).train())
+        model = _frozen_statistics(lite(classes=classes).to(device).train())
         optimiser = torch.optim.AdamW(model.parameters(), lr=FINETUNE_RATE, weight_decay=FINETUNE_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         targets = torch.from_numpy(labels).to(device)

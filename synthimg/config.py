@@ -93,6 +93,10 @@ class Finetune(Section):
     steps: Positive = 1000
     """Optimiser steps of the adapter."""
     controlnet_steps: Positive = 1000
+    decoder_steps: Annotated[int, Field(ge=0)] = 0
+    """Optimiser steps of the autoencoder's decoder, before the adapter; the encoder stays as it is. For images whose grain
+    the base's autoencoder does not know: without it pictures come out smoother than photographs."""
+    decoder_learning_rate: Annotated[float, Field(gt=0)] = 1e-4
     batch_size: Positive = 4
     """Images per process and forward pass."""
     accumulate: Positive = 1

@@ -69,7 +69,8 @@ def _embedded() -> str:
 
 def _weights() -> str:
     try:
-        features.lite0_weights()
+        for number in features.LITE_SHA256:
+            features.lite_weights(number)
     except UserError as error:
         return f"no: {error}"
-    return "EfficientNet-Lite0, digest checked"
+    return "EfficientNet-Lite0 and 2, digests checked"

@@ -1,4 +1,5 @@
-"""Stage 2: adapt the base model to the prepared training images; a LoRA or the whole UNet, then perhaps a ControlNet."""
+"""Stage 2: adapt the base model to the prepared training images: perhaps the decoder, a LoRA or the whole UNet, perhaps a
+ControlNet."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ from .config import Config
 from .dataset import captions, conditions, consent
 from .dataset.prepared import Prepared, load, prompts_of
 from .device import autocast, choose_device, choose_precision
-from .diffusion import adapters, base, cache, checkpoints, sample
-from .diffusion.train import Cached, Predict, Step, predict_controlnet, predict_unet, train
+from .diffusion import adapters, base, cache, checkpoints, decoder, sample
+from .diffusion.train import Cached, LossOf, Step, denoising, predict_controlnet, predict_unet, train
 from .errors import UserError
 from .seeds import derive
 
@@ -31,7 +32,7 @@ SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune")
 
 
 def finetune(config: Config) -> Path:
-    """Train the adapter (and ControlNet) of a run; returns its folder.
+    """Train the adapter (and decoder and ControlNet) of a run; returns its folder.
 
     Works unchanged under `accelerate launch`; a killed training resumes from its newest checkpoint, bit for bit.
 
@@ -56,11 +57,24 @@ def finetune(config: Config) -> Path:
     extra = partial(base.extra_conditions, config.resolution)
     seed = derive(config.seed, "finetune")
     digest_of_base = base.fingerprint(*base.modules(pipeline))
+    fit = partial(_train, config, folder, pipeline, accelerator, seed)
+    if settings.decoder_steps:
+        if not (folder / "vae").exists():
+            pictured = cached._replace(conditions=_views(prepared.pixels[rows], settings.flip))
+            loss = decoder.reconstruction(pictured, pipeline.vae.config.scaling_factor, settings, accelerator)
+            fit("decoder", decoder.trainable(pipeline.vae), loss, settings.decoder_steps, settings.decoder_learning_rate)
+            if accelerator.is_main_process:
+                _appear(folder / "vae", pipeline.vae.save_pretrained)
+        accelerator.wait_for_everyone()
+        decoder.load(pipeline, folder / "vae")
+    objective = partial(
+        denoising, schedule=base.training_schedule(pipeline.scheduler), settings=settings, accelerator=accelerator
+    )
     if not (folder / "adapter").exists():
         torch.manual_seed(derive(seed, "initialise"))
         adapters.attach(pipeline, settings)
-        steps = partial(_train, config, folder, "adapter", pipeline, cached, accelerator, seed)
-        steps(pipeline.unet, predict_unet(extra), settings.steps)
+        loss = objective(predict_unet(extra), cached=cached)
+        fit("adapter", pipeline.unet, loss, settings.steps, settings.learning_rate)
         if accelerator.is_main_process:
             _appear(folder / "adapter", partial(adapters.save, pipeline, settings))
     accelerator.wait_for_everyone()
@@ -69,8 +83,8 @@ def finetune(config: Config) -> Path:
         adapters.load(pipeline, folder / "adapter")
         mapped = _with_conditions(settings.controlnet, prepared, rows, cached, settings.flip)
         controlnet = adapters.new_controlnet(pipeline)
-        steps = partial(_train, config, folder, "controlnet", pipeline, mapped, accelerator, seed)
-        steps(controlnet, predict_controlnet(pipeline.unet, extra), settings.controlnet_steps)
+        loss = objective(predict_controlnet(pipeline.unet, extra), cached=mapped)
+        fit("controlnet", controlnet, loss, settings.controlnet_steps, settings.learning_rate)
         if accelerator.is_main_process:
             _appear(folder / "controlnet", controlnet.save_pretrained)
     accelerator.end_training()
@@ -106,8 +120,12 @@ def _with_conditions(kind: Any, prepared: Prepared, rows: np.ndarray, cached: Ca
     if not weight.sum():
         raise UserError("finetune.controlnet: no training image has a mask")
     drawn = conditions.maps(kind, prepared.pixels, prepared.masks, rows)
-    drawn = np.stack([drawn, drawn[:, :, ::-1]], 1) if flip else drawn[:, None]
-    return cached._replace(conditions=drawn, weight=weight / weight.sum())
+    return cached._replace(conditions=_views(drawn, flip), weight=weight / weight.sum())
+
+
+def _views(pictures: np.ndarray, flip: bool) -> np.ndarray:
+    """[N, H, W, 3] to [N, 1 or 2, H, W, 3]: as they are and, where asked, mirrored; in the order of the cached latents."""
+    return np.stack([pictures, pictures[:, :, ::-1]], 1) if flip else pictures[:, None]
 
 
 def _accelerator(config: Config, folder: Path) -> Accelerator:
@@ -143,16 +161,15 @@ def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, 
 
 
 def _train(
-    config: Config, folder: Path, part: str, pipeline: Any, cached: Cached, accelerator: Accelerator, seed: int,
-    model: nn.Module, predict: Predict, steps: int,
+    config: Config, folder: Path, pipeline: Any, accelerator: Accelerator, seed: int, part: str, model: nn.Module,
+    loss: LossOf, steps: int, learning_rate: float,
 ) -> None:  # fmt: skip
     """Run the loop of one part to its end: loss table, tracker, validation sheets, progress."""
     settings = config.finetune
     if accelerator.log_with and not accelerator.trackers:
         accelerator.init_trackers("synthimg")
-    loop = _finite(train(
-        model, predict, base.training_schedule(pipeline.scheduler), cached, settings, steps,
-        folder / "checkpoints" / part, derive(seed, part), accelerator,
+    loop = _finite(part, train(
+        model, loss, settings, steps, learning_rate, folder / "checkpoints" / part, derive(seed, part), accelerator,
     ))  # fmt: skip
     with tqdm(total=steps, desc=f"fine-tune {part}", unit="step", disable=not accelerator.is_main_process) as bar:
         for step in _logged(loop, folder / f"loss-{part}.csv") if accelerator.is_main_process else loop:
@@ -164,11 +181,12 @@ def _train(
                 _validate(config, pipeline, step, folder / "validation" / f"step-{step.number:05d}.png")
 
 
-def _finite(loop: Iterator[Step]) -> Iterator[Step]:
+def _finite(part: str, loop: Iterator[Step]) -> Iterator[Step]:
     try:
         yield from loop
     except FloatingPointError as error:
-        raise UserError(f"finetune: {error}") from error
+        key = "decoder_learning_rate" if part == "decoder" else "learning_rate"
+        raise UserError(f"finetune: {part}: {error}; lower finetune.{key}") from error
 
 
 def _logged(loop: Iterator[Step], path: Path) -> Iterator[Step]:

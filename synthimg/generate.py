@@ -21,7 +21,7 @@ from .config import Config
 from .dataset import captions, conditions
 from .dataset.prepared import Prepared, load, prompts_of
 from .device import choose_device, choose_precision
-from .diffusion import adapters, base, sample
+from .diffusion import adapters, base, decoder, sample
 from .errors import UserError
 from .seeds import derive
 
@@ -166,6 +166,8 @@ def fine_tuned(config: Config, model: Path) -> Any:
     device = choose_device(config.device)
     pipeline = base.load(config.base, device)
     adapters.load(pipeline, model / "adapter")
+    if config.finetune.decoder_steps:
+        decoder.load(pipeline, model / "vae")
     sample.use_precision(pipeline.unet, choose_precision(config.finetune.precision, device))
     return pipeline
 

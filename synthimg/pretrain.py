@@ -31,7 +31,7 @@ from .device import choose_device
 from .diffusion import autoencoder, base, checkpoints
 from .diffusion.train import add_noise, denoising_loss
 from .errors import UserError
-from .metrics.features import lite0
+from .metrics.features import lite
 from .seeds import derive
 
 SCENES_PER_SEED = 50
@@ -174,7 +174,7 @@ def _vae(pixels: np.ndarray, settings: Pretrain, work: Path, device: torch.devic
         return vae
     torch.manual_seed(derive(settings.seed, "vae"))
     vae = autoencoder.build(tuple(settings.vae_channels), settings.latent_channels, settings.resolution)
-    perceptual = autoencoder.Perceptual(lite0()).to(device)
+    perceptual = autoencoder.Perceptual(lite(), blocks=3).to(device)
     autoencoder.train(
         vae, pixels, perceptual, work / "vae", settings.vae_steps, settings.vae_batch, settings.vae_learning_rate,
         settings.seed, device, settings.checkpoint_every,

@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 import yaml
-from diffusers import ControlNetModel, StableDiffusionPipeline
+from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionPipeline
 from PIL import Image
 
 from synthimg.cli import main
@@ -32,10 +32,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def finished(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """A LoRA with a mask ControlNet, every method of generation."""
+    """A tuned decoder, a LoRA with a mask ControlNet, every method of generation."""
     data, base = folders
     tree = tiny.settings(data, tmp_path_factory.mktemp("outputs"), base)
-    tree["finetune"] |= {"controlnet": "mask", "min_snr_gamma": 5}
+    tree["finetune"] |= {"controlnet": "mask", "min_snr_gamma": 5, "decoder_steps": 3}
     tree["generate"] |= {"count": 8, "methods": {"text": 1, "image": 1, "from_common": 1, "controlnet": 1}}
     config = parse(tree)
     run(config)
@@ -103,6 +103,13 @@ def test_controlnet_loads_with_plain_diffusers_and_has_learnt(finished: Config) 
     controlnet = ControlNetModel.from_pretrained(finished.folder / "finetune" / "controlnet")
     # its output convolutions start at zero: any other value comes from training
     assert any(block.weight.abs().max() > 0 for block in controlnet.controlnet_down_blocks)
+
+
+def test_only_the_decoder_of_the_saved_autoencoder_has_changed(finished: Config, folders: tuple[Path, Path]) -> None:
+    before = AutoencoderKL.from_pretrained(folders[1] / "vae").state_dict()
+    after = AutoencoderKL.from_pretrained(finished.folder / "finetune" / "vae").state_dict()
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"decoder", "post_quant_conv"}
 
 
 def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from synthimg.config import Finetune
 from synthimg.device import choose_precision
 from synthimg.diffusion import adapters, base, cache, sample
-from synthimg.diffusion.train import Cached, predict_unet, train
+from synthimg.diffusion.train import Cached, denoising, predict_unet, train
 
 CPU = torch.device("cpu")
 
@@ -61,9 +61,9 @@ def test_one_lora_step_and_a_picture_at_full_size(tmp_path: Path) -> None:
     )  # fmt: skip
     adapters.attach(pipeline, settings)
     accelerator = Accelerator(cpu=True, mixed_precision="bf16" if choose_precision("auto", CPU) == "bf16" else "no")
-    predict = predict_unet(lambda pooled, count: None)
-    schedule = base.training_schedule(pipeline.scheduler)
-    steps = list(train(pipeline.unet, predict, schedule, data, settings, 1, tmp_path / "checkpoints", 0, accelerator))
+    predict, schedule = predict_unet(lambda pooled, count: None), base.training_schedule(pipeline.scheduler)
+    loss = denoising(predict, schedule, data, settings, accelerator)
+    steps = list(train(pipeline.unet, loss, settings, 1, 1e-4, tmp_path / "checkpoints", 0, accelerator))
     assert [step.number for step in steps] == [1]
     adapters.save(pipeline, settings, tmp_path / "adapter")
 

@@ -26,6 +26,7 @@ def some(folder: Path, pattern: str, least: int = 1, below: int = sys.maxsize) -
 
 
 MOMENTS: dict[str, tuple[str, Callable[[Path], bool]]] = {
+    "first checkpoint of the decoder": ("finetune", lambda run: some(run, "finetune/checkpoints/decoder/step-*")),
     "first checkpoint of the adapter": ("finetune", lambda run: some(run, "finetune/checkpoints/adapter/step-*")),
     "second checkpoint of the ControlNet": ("finetune", lambda run: some(run, "finetune/checkpoints/controlnet/step-*", 2)),
     "some of the images": ("generate", lambda run: some(run, "generate/images/*.png", 1, COUNT)),
@@ -57,9 +58,9 @@ def contents(run: Path) -> dict[str, str]:
     return {name.as_posix(): digest(path) for name, path in kept.items()}
 
 
-def test_killed_five_times_and_continued(tmp_path: Path) -> None:
+def test_killed_again_and_again_and_continued(tmp_path: Path) -> None:
     tree = tiny.settings(tiny.photographs(tmp_path / "data"), tmp_path / "killed", tiny.sd15(tmp_path / "base"))
-    tree["finetune"] |= {"controlnet": "mask", "controlnet_steps": 8}
+    tree["finetune"] |= {"controlnet": "mask", "controlnet_steps": 8, "decoder_steps": 6}
     tree["generate"] |= {"count": COUNT, "methods": {"text": 1, "image": 1, "controlnet": 1}}
     config, unbroken = tmp_path / "killed.yaml", tmp_path / "unbroken.yaml"
     config.write_text(yaml.safe_dump(tree))

@@ -158,10 +158,11 @@ def test_quality_without_accepted_images_is_null_and_says_so() -> None:
     assert "No synthetic image" in found["warning"]
 
 
-def test_lite0_weights_fit_by_name_too() -> None:
+@pytest.mark.parametrize("number", [0, 2])
+def test_lite_weights_fit_by_name_too(number: int) -> None:
     """The package's names map one to one on timm's, so that equal order is no accident."""
-    theirs = torch.load(features.lite0_weights(), map_location="cpu", weights_only=True)
-    mine = features.lite0().state_dict()
+    theirs = torch.load(features.lite_weights(number), map_location="cpu", weights_only=True)
+    mine = features.lite(number).state_dict()
     assert torch.equal(theirs["_conv_stem.weight"], mine["conv_stem.weight"])
     assert torch.equal(theirs["_conv_head.weight"], mine["conv_head.weight"])
     depthwise = [value for name, value in theirs.items() if name.endswith("_depthwise_conv.weight")]
@@ -195,12 +196,12 @@ def test_cached_features_are_kept_by_content_and_found_in_other_folders(tmp_path
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
-    half = tmp_path / features.LITE0_FILE
-    half.write_bytes(features.lite0_weights().read_bytes()[:1000])
+    half = tmp_path / features.lite_weights().name
+    half.write_bytes(features.lite_weights().read_bytes()[:1000])
     with pytest.raises(UserError, match="half-downloaded"):
-        features.verify(half, features.LITE0_SHA256)
+        features.verify(half, features.LITE_SHA256[0])
     with pytest.raises(UserError, match="cannot be read"):
-        features.verify(tmp_path, features.LITE0_SHA256)
+        features.verify(tmp_path, features.LITE_SHA256[0])
 
 
 def test_inception_is_taken_only_where_its_weights_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

