@@ -71,6 +71,50 @@ def dots(rows: Sequence[Dot], title: str, *, bounds: tuple[float, float] | None 
     return _svg("".join(parts), bottom + 26, title)
 
 
+@dataclass(frozen=True)
+class Band:
+    """A line with its 95 % band."""
+
+    label: str
+    at: Sequence[float]
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+    kind: str = "real"
+    """CSS class, as of a Dot."""
+
+
+def bands(lines: Sequence[Band], title: str, *, mark: float | None = None, level: float | None = None) -> Markup:
+    """Means over a number, with bands; `mark` is a vertical line, `level` a horizontal one to compare with."""
+    drawn = [line for line in lines if line.at]
+    if not drawn:
+        return Markup()
+    low, high = _span([value for line in drawn for value in (*line.low, *line.high)], level)
+    first, last = min(min(line.at) for line in drawn), max(max(line.at) for line in drawn)
+    rungs, marks = nice_ticks(low, high), nice_ticks(first, last)
+    x, y = Scale(first, last, 52, WIDTH - 20), Scale(min(low, rungs[0]), max(high, rungs[-1]), 190, 10)
+    parts = [f'<path class="grid" d="M52 {y(rung)}H{WIDTH - 14}"/>' for rung in rungs]
+    parts += [_text("46", float(y(rung)) + 4, _tick(rung), "tick end") for rung in rungs]
+    parts += [_text(x(tick), 208, _tick(tick), "tick middle") for tick in marks]
+    if level is not None:
+        parts.append(f'<path class="mark" d="M52 {y(level)}H{WIDTH - 14}"/>')
+    if mark is not None:
+        parts.append(_vertical(x(mark), 2, 190, "mark"))
+    for line in drawn:
+        there = [f"{x(at)} {y(value)}" for at, value in zip(line.at, line.high, strict=True)]
+        back = [f"{x(at)} {y(value)}" for at, value in zip(line.at, line.low, strict=True)][::-1]
+        parts.append(f'<path class="band {escape(line.kind)}" d="M{"L".join([*there, *back])}Z"/>')
+    for line in drawn:
+        path = _line(x, y, np.asarray(line.at, float), np.asarray(line.mean, float))
+        parts.append(f'<path class="line {escape(line.kind)}" d="{path}"/>')
+        if len(line.at) <= 12:
+            parts += [
+                f'<circle class="mean {escape(line.kind)}" cx="{x(at)}" cy="{y(value)}" r="4"/>'
+                for at, value in zip(line.at, line.mean, strict=True)
+            ]
+    return _svg("".join(parts), 216, title)
+
+
 def histogram(real: Sequence[float], synthetic: Sequence[float], title: str, bins: int = 16) -> Markup:
     """Shares of two samples over the same bins: real as a filled area, synthetic as a line."""
     samples = {"real": _finite(real), "synthetic": _finite(synthetic)}

@@ -185,6 +185,9 @@ class Evaluate(Section):
     batch_size: Positive = 64
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Positive = 2000
+    portions: bool = True
+    """Also train the synthetic arm with fewer of the images, and without those of each attribute value and method: which of
+    them help? A dozen classifiers a seed more; switch it off where the backbone is fine-tuned and time is short."""
     arms: list[ArmName] = list(get_args(ArmName))
     """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. (smote works on
     features, so it goes with the head only.)"""

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,12 @@ from .config import Config
 from .dataset import captions
 from .dataset.prepared import Prepared, load, prompts_of
 from .errors import UserError
-from .metrics.comparison import Outcome, arrange, compare
+from .metrics.comparison import Outcome, Test, arrange, compare
 from .metrics.compliance import compliance
 from .metrics.features import Extractor, choose
 from .metrics.quality import assess
 from .metrics.recall import threshold_at
+from .portions import OutcomeOf, portions
 from .seeds import derive
 from .stage import check, finish, is_done, key, write_array, write_json, write_table
 from .synthetic import decisions, plan
@@ -53,18 +56,25 @@ def evaluate(config: Config) -> Path:
     fit = prepare(config, data, accepted)
     saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     jobs = [(name, number) for name in names for number in range(config.evaluate.seeds)]
-    found = {job: resumed(fit, saved, *job) for job in tqdm(jobs, desc="classifiers", disable=None)}
+    found = {
+        job: kept(saved / f"{job[0]}-{job[1]}.npy", partial(fit, *job))
+        for job in tqdm(jobs, desc="classifiers", disable=None)
+    }
 
     predictions = pd.concat([predicted(config, data.frame, *job, found[job]) for job in jobs], ignore_index=True)
     thresholds = chosen(predictions, config.dataset.rare_class, config.evaluate.specificity)
     write_table(folder / "predictions.parquet", predictions)
     write_table(folder / "thresholds.parquet", thresholds)
+    judged, test = outcomes(config, data.frame, predictions, thresholds), test_images(config, data.frame)
+    measured = recall(config, data.frame, judged, test, len(accepted))
+    again = partial(with_only, config, data, prepare, saved)
     metrics = {
         "rare_class": config.dataset.rare_class,
         "n": sizes(data.frame, decided, config.dataset.rare_class, len(planned)),
         "quality": quality(config, data, decided, extractor),
         "compliance": followed(planned, decided, prompts_of(config)),
-        "recall": recall(config, data.frame, predictions, thresholds, len(accepted)),
+        "recall": measured,
+        "portions": portioned(config, planned, data.frame, accepted, judged, test, measured["best_control"], again),
     }
     write_json(folder / "metrics.json", metrics)
     return finish(folder, wanted, started)
@@ -84,11 +94,10 @@ def check_splits(frame: pd.DataFrame, rare: str) -> None:
             raise UserError(f"dataset.split: no {what} in {split}; raise dataset.split.{split} or add groups")
 
 
-def resumed(fit: Fit, folder: Path, arm: str, number: int) -> Probabilities:
+def kept(file: Path, fit: Callable[[], Probabilities]) -> Probabilities:
     """One classifier's probabilities, from the killed run before where that got so far."""
-    file = folder / f"{arm}-{number}.npy"
     if not file.exists():
-        write_array(file, fit(arm, number))
+        write_array(file, fit())
     return np.asarray(np.load(file, allow_pickle=False), np.float64)
 
 
@@ -112,26 +121,58 @@ def chosen(predictions: pd.DataFrame, rare: str, specificity: float) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def recall(
-    config: Config, frame: pd.DataFrame, predictions: pd.DataFrame, thresholds: pd.DataFrame, accepted: int
-) -> dict[str, Any]:
-    """The section `recall` of metrics.json."""
-    settings, rare = config.evaluate, config.dataset.rare_class
-    tested = frame[frame["split"] == "test"]
-    shape = (settings.seeds, len(tested))
-    outcomes = {}
-    for arm, part in predictions[predictions["split"] == "test"].groupby("arm", sort=False):
-        outcomes[str(arm)] = Outcome(
+def outcomes(config: Config, frame: pd.DataFrame, predictions: pd.DataFrame, thresholds: pd.DataFrame) -> dict[str, Outcome]:
+    """What each arm's finished predictions are on the test images."""
+    shape = (config.evaluate.seeds, int((frame["split"] == "test").sum()))
+    return {
+        str(arm): Outcome(
             part["score"].to_numpy(np.float64).reshape(shape),
             part["predicted"].to_numpy(str).reshape(shape),
             thresholds.loc[thresholds["arm"] == arm, "threshold"].to_numpy(np.float64),
         )
-    test = arrange(tested["label"].to_numpy(str), tested["group"].to_numpy(str), rare, settings.bootstrap, config.seed)
-    compared = compare(outcomes, test)
+        for arm, part in predictions[predictions["split"] == "test"].groupby("arm", sort=False)
+    }
+
+
+def test_images(config: Config, frame: pd.DataFrame) -> Test:
+    """The test images, and the resamples of them that all arms share."""
+    tested, rare = frame[frame["split"] == "test"], config.dataset.rare_class
+    labels, groups = tested["label"].to_numpy(str), tested["group"].to_numpy(str)
+    return arrange(labels, groups, rare, config.evaluate.bootstrap, config.seed)
+
+
+def recall(config: Config, frame: pd.DataFrame, judged: dict[str, Outcome], test: Test, accepted: int) -> dict[str, Any]:
+    """The section `recall` of metrics.json."""
+    settings, compared = config.evaluate, compare(judged, test)
     for arm, described in compared["arms"].items():
-        described["n_train"] = trained_on(frame, ARMS[arm], rare, accepted)
+        described["n_train"] = trained_on(frame, ARMS[arm], config.dataset.rare_class, accepted)
     return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
             "steps": settings.steps, **compared}  # fmt: skip
+
+
+def with_only(
+    config: Config, data: Prepared, prepare: Callable[[Config, Prepared, list[str]], Fit], saved: Path, ids: list[str]
+) -> Outcome:
+    """What the synthetic arm does on the test images with these synthetic images alone."""
+    name, fit = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16], prepare(config, data, ids)
+    files = [saved / f"only-{name}-{number}.npy" for number in range(config.evaluate.seeds)]
+    found = [kept(file, partial(fit, "synthetic", number)) for number, file in enumerate(files)]
+    tables = [predicted(config, data.frame, "only", number, scores) for number, scores in enumerate(found)]
+    table = pd.concat(tables, ignore_index=True)
+    thresholds = chosen(table, config.dataset.rare_class, config.evaluate.specificity)
+    return outcomes(config, data.frame, table, thresholds)["only"]
+
+
+def portioned(
+    config: Config, planned: pd.DataFrame, frame: pd.DataFrame, accepted: list[str], judged: dict[str, Outcome], test: Test,
+    best: str | None, again: OutcomeOf,
+) -> dict[str, Any] | None:  # fmt: skip
+    """The section `portions` of metrics.json; None where it is not asked for or there is nothing to divide."""
+    if not config.evaluate.portions or "synthetic" not in judged or best is None:
+        return None
+    made, is_rare = planned[planned["id"].isin(accepted)], frame["label"] == config.dataset.rare_class
+    rare = int((is_rare & (frame["split"] == "train")).sum())
+    return portions(made, rare, config.seed, judged["synthetic"], judged[best], test, again)
 
 
 def trained_on(frame: pd.DataFrame, arm: Arm, rare: str, accepted: int) -> dict[str, int]:

@@ -75,7 +75,8 @@ def describe(run: Path) -> dict[str, Any]:
     return {
         "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
         "recall": metrics["recall"], "arms": arms(metrics), "arm_charts": arm_charts(metrics["recall"]),
-        "others": other_classes(metrics["recall"]),
+        "others": other_classes(metrics["recall"]), "confusion": confusion(metrics["recall"]),
+        "curve": curve(metrics["recall"]), "portions": portions(metrics.get("portions"), metrics["recall"]),
         "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
         "turned": gallery.turned(run, records, metrics["rare_class"], metrics["recall"].get("best_control")),
         "followed": followed(compliance), "crossed": crossed(compliance),
@@ -139,6 +140,45 @@ def other_classes(recall: dict[str, Any]) -> list[dict[str, Any]]:
         after, before = values.get("synthetic"), values.get(recall.get("best_control") or "")
         rows.append({"label": label, "values": values, "change": _difference(after, before)})
     return rows
+
+
+def curve(recall: dict[str, Any]) -> dict[str, Any] | None:
+    """Recall against specificity on test; None in runs of older versions, and where nothing was measured."""
+    found = recall.get("curve")
+    if not found:
+        return None
+    best = recall["best_control"]
+    lines = [
+        charts.Band(arm, found["specificity"], line["mean"], line["low"], line["high"], kind(arm, best))
+        for arm, line in found["arms"].items()
+    ]
+    title = "Recall (up) against specificity (right), both on test"
+    return {"title": title, "chart": charts.bands(lines, title, mark=recall["specificity"]), "arms": list(found["arms"])}
+
+
+def confusion(recall: dict[str, Any]) -> list[dict[str, Any]]:
+    """One table each for the best control and the synthetic arm: true labels (rows) and what they are called."""
+    return [
+        {"arm": arm, "columns": list(next(iter(table.values()))), "rows": [(label, row) for label, row in table.items()]}
+        for arm, table in (recall.get("confusion") or {}).items()
+    ]
+
+
+def portions(found: dict[str, Any] | None, recall: dict[str, Any]) -> dict[str, Any] | None:
+    """Gain by ratio, and what leaving out one kind of image changes."""
+    if not found:
+        return None
+    sizes = found["sizes"]
+    spreads = [(size["gain"]["mean"], *size["gain"]["ci95"]) for size in sizes]
+    mean, low, high = (list(values) for values in zip(*spreads, strict=True))
+    line = charts.Band("synthetic", [size["ratio"] for size in sizes], mean, low, high, "synthetic")
+    title = f"Gain over {recall['best_control']} (up) by synthetic images per real rare one (right)"
+    rows = [charts.Dot.of(f"{part['what']}: {part['value']}", part["change"], "synthetic") for part in found["without"]]
+    words = "Recall with all images minus recall without these"
+    return {
+        "title": title, "chart": charts.bands([line], title, mark=found["knee"], level=0.0), "knee": found["knee"],
+        "without": charts.dots(rows, words, mark=0.0), "words": words, "few": len(sizes) < 2,
+    }  # fmt: skip
 
 
 def funnel(n: dict[str, Any]) -> Markup:

@@ -242,7 +242,45 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
             "gain": {"mean": gain, "ci95": [gain - width, gain + width], "p": 0.03},
             "oracle_gap_closed": gain / 0.11,
             "common": {"specificity_change": {"mean": -0.002, "ci95": [-0.01, 0.006]}},
+            "curve": _curve(gain),
+            "confusion": {
+                arm: {RARE: {RARE: 120.0 + more, COMMON: 60.0 - more}, COMMON: {RARE: 30.5, COMMON: 469.5}}
+                for arm, more in (("oversampled", 0), ("synthetic", 8))
+            },
         },
+        "portions": _portions(gain, width, n),
+    }  # fmt: skip
+
+
+def _curve(gain: float) -> dict[str, Any]:
+    levels = [round(0.8 + 0.01 * step, 2) for step in range(20)]
+    found = {}
+    for arm, more in (("oversampled", 0.0), ("synthetic", gain), ("oracle", 0.11)):
+        mean = [0.61 + more + 1.5 * (0.95 - level) for level in levels]
+        found[arm] = {"mean": mean, "low": [value - 0.06 for value in mean], "high": [value + 0.05 for value in mean]}
+    return {"specificity": levels, "arms": found}
+
+
+def _portions(gain: float, width: float, n: dict[str, Any]) -> dict[str, Any]:
+    def spread(mean: float) -> dict[str, Any]:
+        return {"mean": mean, "ci95": [mean - width, mean + width], "p": 0.2}
+
+    counts = [n["train_rare"] // 2, n["train_rare"], n["accepted"]]
+    without = [
+        ("method", "text", 0.02),
+        ("method", "image", -0.01),
+        ("brightness", "dark", 0.01),
+        ("brightness", "bright", 0.0),
+    ]
+    return {
+        "sizes": [
+            {"ratio": count / n["train_rare"], "synthetic": count, "gain": spread(gain * part)}
+            for count, part in zip(counts, (0.4, 0.9, 1.0), strict=True)
+        ],
+        "knee": 1.0 if gain > 0 else None,
+        "without": [
+            {"what": what, "value": value, "left_out": 10, "change": spread(change)} for what, value, change in without
+        ],
     }  # fmt: skip
 
 

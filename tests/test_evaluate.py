@@ -48,7 +48,7 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    assert set(found) == {"rare_class", "n", "quality", "compliance", "recall"}
+    assert set(found) == {"rare_class", "n", "quality", "compliance", "recall", "portions"}
     assert found["n"] == {
         "train_rare": 8, "train_other": 10, "reserve_rare": 4, "validation_rare": 3, "validation_other": 4,
         "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
@@ -70,6 +70,21 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     assert counted["real"] == counted["augmented"] == {"rare": 8, "other": 10, "synthetic": 0}
     assert counted["oracle"]["rare"] == 12 and counted["synthetic"]["synthetic"] == 12
     assert found["recall"]["best_control"] in set(ARMS) - {"synthetic", "oracle"}
+    assert set(found["recall"]["curve"]["arms"]) == {found["recall"]["best_control"], "synthetic", "oracle"}
+    for table in found["recall"]["confusion"].values():
+        assert {label: sum(row.values()) for label, row in table.items()} == {"defective": 5, "functional": 6}
+
+
+def test_portions_end_with_all_images_and_leave_out_one_kind_at_a_time(done: Config) -> None:
+    found = metrics_of(done)
+    sizes, without = found["portions"]["sizes"], found["portions"]["without"]
+    assert [size["synthetic"] for size in sizes] == [4, 8, 12]
+    assert [size["ratio"] for size in sizes] == [0.5, 1, 1.5]
+    assert sizes[-1]["gain"] == found["recall"]["gain"]
+    left_out: dict[str, int] = {}
+    for part in without:
+        left_out[part["what"]] = left_out.get(part["what"], 0) + part["left_out"]
+    assert left_out == {"method": 12, "type": 12, "brightness": 12}
 
 
 def test_numbers_follow_from_the_predictions(done: Config) -> None:
@@ -102,26 +117,27 @@ def test_test_labels_reach_nothing_but_the_count(done: Config, tmp_path: Path) -
     pd.testing.assert_frame_equal(mine.drop(columns="label"), theirs.drop(columns="label"))
 
 
+@pytest.mark.parametrize("after", [5, 2 * len(ARMS) + 3])  # among the arms, and among the portions
 def test_a_killed_evaluation_continues_to_the_same_bytes(
-    done: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    done: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     other = copy(done, tmp_path)
     fits = []
 
-    def resumed(fit: Any, folder: Path, arm: str, number: int) -> Any:
-        if len(fits) == 5:
+    def dying(file: Path, fit: Any) -> Any:
+        if len(fits) == after:
             raise KeyboardInterrupt
-        fits.append((arm, number))
-        return original(fit, folder, arm, number)
+        fits.append(file)
+        return original(file, fit)
 
     stage_module = import_module("synthimg.evaluate")
-    original = stage_module.resumed
-    monkeypatch.setattr(stage_module, "resumed", resumed)
+    original = stage_module.kept
+    monkeypatch.setattr(stage_module, "kept", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluate(other)
     monkeypatch.undo()
     kept = {file: file.stat().st_mtime_ns for file in (other.folder / "evaluate" / "checkpoints").rglob("*.npy")}
-    assert len(kept) == 5
+    assert len(kept) == after
     evaluate(other)
     assert all(file.stat().st_mtime_ns == when for file, when in kept.items())
     for name in (*FILES, "manifest.json"):

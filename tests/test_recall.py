@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from synthimg.metrics.comparison import Outcome, arrange, compare
+from synthimg.metrics.comparison import LEVELS, Outcome, arrange, compare, confusion, curve
 from synthimg.metrics.recall import auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 # Few distinct values, so that ties are common.
@@ -139,6 +141,25 @@ def test_comparison_takes_the_best_control_and_pairs_the_arms() -> None:
     assert found["oracle_gap_closed"] == pytest.approx(found["gain"]["mean"] / (means["oracle"] - means["weighted"]))
     assert np.mean(found["arms"]["real"]["per_seed"]["recall"]) == pytest.approx(found["arms"]["real"]["recall"]["mean"])
     assert set(found["arms"]["real"]["other_recall"]) == {"dull", "plain"}
+
+
+def test_the_curve_falls_and_its_ends_can_be_counted() -> None:
+    test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
+    one = outcome(1, 0.5)
+    found = curve(one, test)
+    assert all(first >= second for first, second in pairwise(found["mean"]))
+    assert all(low <= mean <= high for low, mean, high in zip(found["low"], found["mean"], found["high"], strict=True))
+    # 14 other images: 0.95 of them is more than 13, so the threshold is the highest score of any
+    highest = one.scores[:, LABELS != "rare"].max(axis=1, keepdims=True)
+    assert found["mean"][LEVELS.index(0.95)] == pytest.approx((one.scores[:, LABELS == "rare"] > highest).mean())
+
+
+def test_confusion_counts_every_image_once() -> None:
+    test = arrange(LABELS, GROUPS, "rare", 50, seed=0)
+    table = confusion(outcome(1, 0.5), test)
+    assert {label: sum(row.values()) for label, row in table.items()} == {"rare": 6, "dull": 8, "plain": 6}
+    called = outcome(1, 0.5).predicted[:, LABELS == "plain"]
+    assert table["plain"] == {name: (called == name).sum() / 3 for name in ("dull", "plain", "rare")}
 
 
 def test_an_arm_against_itself_gains_nothing_for_certain() -> None:

@@ -55,6 +55,8 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert not parser.open
     assert parser.images_without_alt == 0
     assert "raised recall of defective from 0.61 to 0.66" in html
+    assert "Dashed, the knee: with 1 synthetic images per real rare one" in html and "method: text" in html
+    assert "What test images are called, before and after" in html
     assert html.index("raised recall") < html.index('id="arms"')
     assert "functional/&lt;b&gt;odd&lt;/b&gt; &amp; broken.png" in html
     assert "<b>odd" not in html

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..seeds import derive
-from .recall import Array, auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample
+from .recall import Array, auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 NOT_CONTROLS = ("synthetic", "oracle")
+LEVELS = tuple(round(0.8 + 0.01 * step, 2) for step in range(20))
+"""Specificities of the curve of recall."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ def compare(arms: Mapping[str, Outcome], test: Test) -> dict[str, Any]:
     best = max(controls, key=lambda name: scored[name]) if controls else None
     found: dict[str, Any] = {
         "arms": described, "best_control": best, "gain": None, "oracle_gap_closed": None,
-        "common": {"specificity_change": None},
+        "common": {"specificity_change": None}, "curve": None, "confusion": None,
     }  # fmt: skip
     if best is None or "synthetic" not in arms:
         return found
@@ -73,6 +75,9 @@ def compare(arms: Mapping[str, Outcome], test: Test) -> dict[str, Any]:
     if "oracle" in arms:
         found["oracle_gap_closed"] = gap_closed(found["gain"]["mean"], scored[best], scored["oracle"])
     found["common"] = {"specificity_change": specificity_change(arms["synthetic"], arms[best], test)}
+    shown = [best, *(arm for arm in NOT_CONTROLS if arm in arms)]
+    found["curve"] = {"specificity": list(LEVELS), "arms": {arm: curve(arms[arm], test) for arm in shown}}
+    found["confusion"] = {arm: confusion(arms[arm], test) for arm in (best, "synthetic")}
     return found
 
 
@@ -101,6 +106,28 @@ def gain(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
     """Recall at the threshold, synthetic minus control: {"mean", "ci95", "p"}, paired by picture."""
     ours, theirs = _above(synthetic)[:, test.rare_rows], _above(control)[:, test.rare_rows]
     return {**_change(ours, theirs, test.rare_counts), "p": mcnemar(majority(ours), majority(theirs))}
+
+
+def curve(outcome: Outcome, test: Test) -> dict[str, list[float]]:
+    """Recall on test where the threshold gives each of LEVELS on test itself: mean, and a 95 % band of the rare images."""
+    found: dict[str, list[float]] = {"mean": [], "low": [], "high": []}
+    for level in LEVELS:
+        thresholds = np.array([threshold_at(scores[test.other_rows], level) for scores in outcome.scores])
+        hits = outcome.scores[:, test.rare_rows] > thresholds[:, None]
+        spread = _share(hits, test.rare_counts)
+        for name, value in zip(found, (spread["mean"], *spread["ci95"]), strict=True):
+            found[name].append(value)
+    return found
+
+
+def confusion(outcome: Outcome, test: Test) -> dict[str, dict[str, float]]:
+    """How many test images of each label are called what, by the default threshold, averaged over the seeds."""
+    labels = sorted({*test.labels, *outcome.predicted.ravel()})
+    rows = {label: outcome.predicted[:, test.labels == label] for label in sorted(set(test.labels))}
+    return {
+        str(label): {str(called): float((row == called).sum(axis=1).mean()) for called in labels}
+        for label, row in rows.items()
+    }
 
 
 def specificity_change(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
