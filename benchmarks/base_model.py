@@ -115,11 +115,7 @@ def _draw(pipeline: Any, prompts: base.Prompts, negative: base.Prompts, seeds: I
 
 
 def _reconstructed(pipeline: Any, pixels: np.ndarray) -> np.ndarray:
-    parts = []
-    for start in range(0, len(pixels), BATCH):
-        means = base.encode_images(pipeline, pixels[start : start + BATCH]).chunk(2, 1)[0]
-        parts.append(base.decode_latents(pipeline, means * pipeline.vae.config.scaling_factor))
-    return np.concatenate(parts)
+    return np.concatenate([base.reconstruct(pipeline, pixels[at : at + BATCH]) for at in range(0, len(pixels), BATCH)])
 
 
 class Judge(nn.Module):

@@ -153,6 +153,8 @@ class Generate(Section):
     methods: Methods = Methods()
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
+    detail: Share = 0.0
+    """Image to image: how much of what the autoencoder loses of the start image (grain, thinnest lines) is added back."""
     steps: Positive = 20
     """Solver steps."""
     guidance: Annotated[float, Field(ge=1)] = 3.0

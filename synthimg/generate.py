@@ -144,16 +144,18 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
             # a batch is always drawn whole: the rounding of batched kernels depends on its size
             sources = [row_of[name] for name in batch["source"] if name]
             mapped = [row_of[name] for name in batch["condition"] if name]
+            start = prepared.pixels[sources] if sources else None
             images = sample.sample(
                 pipeline,
                 encoded.rows([index[text] for text in batch["prompt"]]),
                 encoded.rows([index[text] for text in batch["negative"]]),
                 batch["seed"].tolist(), int(batch["steps"].iloc[0]), float(batch["guidance"].iloc[0]), config.resolution,
-                start=prepared.pixels[sources] if sources else None,
-                strength=float(batch["strength"].iloc[0]) if sources else 1.0,
+                start=start, strength=float(batch["strength"].iloc[0]) if sources else 1.0,
                 conditions=conditions.maps(kind, prepared.pixels, prepared.masks, mapped) if mapped else None,
                 controlnet=controlnet if mapped else None,
             )  # fmt: skip
+            if start is not None and config.generate.detail:
+                images = sample.add_detail(pipeline, images, start, config.generate.detail)
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():

@@ -92,6 +92,16 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline: object, start: bool) -
     assert np.abs(together[0] - together[2]).max() > 1  # same prompt, another seed
 
 
+def test_detail_added_back_to_a_mere_reconstruction_gives_the_start_image(pipeline: object) -> None:
+    start = np.random.default_rng(0).integers(0, 255, (3, 64, 64, 3), dtype=np.uint8)
+    again = base.reconstruct(pipeline, start)
+    assert np.abs(again.astype(int) - start).mean() > 10  # random weights: nearly all is lost
+    assert (sample.add_detail(pipeline, again, start, 1.0) == start).all()
+    assert (sample.add_detail(pipeline, again, start, 0.0) == again).all()
+    half = sample.add_detail(pipeline, again, start, 0.5).astype(float)
+    assert np.abs(half - (again.astype(float) + start) / 2).max() <= 0.5
+
+
 def test_png_carries_its_row() -> None:
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     with Image.open(io.BytesIO(encode_png(picture, {"id": "x", "strength": float("nan"), "prompt": "é"}))) as image:

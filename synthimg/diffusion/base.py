@@ -154,6 +154,12 @@ def decode_latents(pipeline: Any, latents: Tensor) -> np.ndarray:
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
+def reconstruct(pipeline: Any, pixels: np.ndarray) -> np.ndarray:
+    """What the autoencoder makes of images: uint8 [N, H, W, 3] to the same."""
+    means = encode_images(pipeline, pixels).chunk(2, 1)[0]
+    return decode_latents(pipeline, means * pipeline.vae.config.scaling_factor)
+
+
 def device_of(pipeline: Any) -> torch.device:
     """Where the pipeline's denoiser lies."""
     return next(pipeline.unet.parameters()).device
