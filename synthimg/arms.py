@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,7 @@ class Arm:
 
     balance: Balance = "none"
     augment: bool = False
+    mirror: bool = False
     mix: bool = False
     smote: bool = False
     synthetic: bool = False
@@ -45,6 +47,7 @@ ARMS = {
     "focal": Arm(balance="focal"),
     "oversampled": Arm(balance="draws"),
     "augmented": Arm(augment=True),
+    "mirrored": Arm(mirror=True),
     "mixup": Arm(mix=True),
     "smote": Arm(smote=True),
     "combined": Arm(balance="draws", augment=True, mix=True),
@@ -73,6 +76,12 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     rare = names.index(config.dataset.rare_class)
     made = synthetic_features(config, accepted)
     views = augmented(config, data, part["train"]) if any(ARMS[arm].augment for arm in config.evaluate.arms) else []
+    mirrors = np.empty((0, made.shape[1]), np.float32)
+    if any(ARMS[arm].mirror for arm in config.evaluate.arms):
+        pictured = cached(
+            [mirrored(config, data)], config.folder / "evaluate" / "features", device=choose_device(config.device)
+        )
+        mirrors = filled(pictured, len(made))
 
     def fit(arm: str, number: int) -> Probabilities:
         spec = ARMS[arm]
@@ -81,8 +90,8 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        if spec.synthetic:
-            features, targets = [*features, made], [*targets, np.full(len(made), rare, np.int64)]
+        for more in [mirrors] * spec.mirror + [made] * spec.synthetic:
+            features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         inputs, codes = np.concatenate(features), np.concatenate(targets)
         if spec.smote:
@@ -106,14 +115,28 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
         pixels, targets = data.pixels[rows], labels[rows]
-        if spec.synthetic:
-            pixels = np.concatenate([pixels, *pictures(config.folder, accepted, config.resolution)])
-            targets = np.concatenate([targets, np.full(len(accepted), rare, np.int64)])
+        more = [filled(mirrored(config, data), len(accepted))] if spec.mirror else []
+        more += list(pictures(config.folder, accepted, config.resolution)) if spec.synthetic else []
+        pixels = np.concatenate([pixels, *more])
+        targets = np.concatenate([targets, *(np.full(len(part), rare, np.int64) for part in more)])
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
                         spec.augment, device, spec.mix)  # fmt: skip
 
     return fit
+
+
+def mirrored(config: Config, data: Prepared) -> Pixels:
+    """The rare training images left to right, upside down, and both: uint8 [3 N, R, R, 3]."""
+    rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == "train")
+    images = data.pixels[np.flatnonzero(rare)]
+    return np.concatenate([images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1]])
+
+
+def filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
+    """The rows over and over up to `count`, so that a control adds as many rare examples as there are synthetic ones; at
+    least each once."""
+    return rows[np.arange(max(count, len(rows))) % len(rows)]
 
 
 def rows_of(frame: pd.DataFrame, split: str) -> Rows:

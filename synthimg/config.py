@@ -171,7 +171,17 @@ class Filter(Section):
 
 
 ArmName = Literal[
-    "real", "weighted", "focal", "oversampled", "augmented", "mixup", "smote", "combined", "synthetic", "oracle"
+    "real",
+    "weighted",
+    "focal",
+    "oversampled",
+    "augmented",
+    "mirrored",
+    "mixup",
+    "smote",
+    "combined",
+    "synthetic",
+    "oracle",
 ]
 
 HEAD_ONLY = {"smote"}

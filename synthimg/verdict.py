@@ -29,6 +29,7 @@ CONTROLS = {
     "focal": "the focal loss",
     "oversampled": "oversampling",
     "augmented": "stronger augmentation",
+    "mirrored": "mirror images",
     "mixup": "mixup",
     "smote": "SMOTE",
     "combined": "augmentation, mixup and oversampling together",
