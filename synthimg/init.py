@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from .config import Dataset
+from .config import Dataset, Split
 from .dataset import elpv, records
 from .errors import UserError
 
@@ -20,6 +20,28 @@ SCOPES = re.compile(r"consent|scope|allowed|permission|permitted", re.IGNORECASE
 ENDS = re.compile(r"expir|valid_until|valid_to|consent_end", re.IGNORECASE)
 RARE = 0.5
 """A class with less than this share of an equal part is called rare."""
+
+RECIPE = """
+# The quick start's recipe for the embedded base; with a larger one take that of configs/sd15-lora.yaml instead.
+finetune:
+  method: full
+  steps: 300
+  warmup: 30
+  decoder_steps: 200
+  decoder_learning_rate: 5.0e-4
+  batch_size: 16
+  learning_rate: 3.0e-4
+  ema: 0.98
+generate:
+  count: {count}  # about ten to each real training image
+  methods: {{text: 0.2, image: 0.4, from_common: 0.4}}
+  strength: [0.25, 0.4, 0.55, 0.7]
+  detail: 1
+  guidance: 2.0
+  batch_size: 16
+filter:
+  confidence: 0.2
+"""
 
 
 def init(folder: str | Path) -> Path:
@@ -126,7 +148,9 @@ def _text(
         "  prompts: solar-cell" if path == elpv.NAME else "  prompts: generic  # a name in prompts/, or a file",
         *_consent_lines(source, found),
     ]  # fmt: skip
-    return "\n".join(line for line in lines if line is not None) + "\n"
+    few = counts["defective" if path == elpv.NAME else rare[0]]
+    recipe = RECIPE.format(count=min(1000, max(100, round(10 * Split().train * few, -1))))
+    return "\n".join(line for line in lines if line is not None) + "\n" + recipe
 
 
 def _consent_lines(source: records.Source, found: dict[str, list[str]]) -> list[str]:

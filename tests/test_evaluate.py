@@ -12,10 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_run import RARE, fake_run
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synthimg import page
-from synthimg.arms import ARMS
+from synthimg.arms import ARMS, filled, mirrored
 from synthimg.config import ArmName, Config
+from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
 from synthimg.evaluate import evaluate
 from synthimg.stage import digest, write_table
@@ -142,6 +145,22 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
     assert all(file.stat().st_mtime_ns == when for file, when in kept.items())
     for name in (*FILES, "manifest.json"):
         assert digest(other.folder / "evaluate" / name) == digest(done.folder / "evaluate" / name), name
+
+
+@given(st.integers(1, 30), st.integers(0, 100))
+def test_mirror_images_fill_up_to_the_synthetic_ones_and_show_each_once(images: int, wanted: int) -> None:
+    found = filled(np.arange(images), wanted)
+    assert len(found) == max(images, wanted) and set(found) == set(range(images))
+    counts = np.bincount(found)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_mirror_images_are_of_rare_training_images_alone(done: Config) -> None:
+    data = load(done.folder)
+    found = mirrored(done, data)
+    rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
+    assert len(found) == 3 * len(rare)
+    assert (found[0, :, ::-1] == rare[0]).all() and (found[len(rare), ::-1] == rare[0]).all()
 
 
 def test_a_finished_evaluation_is_left_alone(done: Config) -> None:

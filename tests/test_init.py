@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pandas as pd
 import pytest
 from PIL import Image
@@ -44,6 +46,18 @@ def test_image_folder_and_no_label(here):
     (here / "t.csv").write_text("file_name,colour\nx,y\n")
     with pytest.raises(UserError, match="no column that looks like a label"):
         init("t.csv")
+
+
+def test_the_recipe_is_that_of_the_quick_start(here):
+    for name in ("rare/1", "common/1", "common/2"):
+        (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "parts" / f"{name}.png").touch()
+    made = config.load(init("parts"))
+    quick = config.load(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
+    every = {"checkpoint_every": made.finetune.checkpoint_every, "validate_every": made.finetune.validate_every}
+    assert made.finetune == quick.finetune.model_copy(update=every)
+    assert made.generate == quick.generate.model_copy(update={"count": 100})
+    assert made.filter == quick.filter
 
 
 def test_elpv(here):
