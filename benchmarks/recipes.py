@@ -3,9 +3,9 @@
 python benchmarks/recipes.py outputs/RUN outputs/RUN ... --overrides generate.count=200
 
 Each RUN is a fine-tuned run with `generate.detail` and a rare budget; one from each of several splits. Its plan (with the
-overrides) is drawn with and without the detail of the start images, and each selection joins the real training images. Recall
-of the rare class is taken on the images in reserve and in validation where 5 % of the other validation images are above the
-threshold: the same images set the threshold and are counted, so read differences, not levels.
+overrides) is drawn with and without the detail of the start images, and each selection joins the real training images.
+Recall of the rare class is taken on the images in reserve and in validation where 5 % of the other validation images are
+above the threshold: the same images set the threshold and are counted, so read differences, not levels.
 """
 
 from __future__ import annotations
