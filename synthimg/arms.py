@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +24,8 @@ from .synthetic import pictures, plan
 VIEWS = 2
 """RandAugment views per training image of the augmented arm's head, beside the image itself."""
 Rows = NDArray[np.int64]
-Fit = Callable[[str, int], Probabilities]
+Fit = Callable[[str, int, list[str]], Probabilities]
+"""(arm, number of the seed, ids of the synthetic images it may use) -> probabilities of the validation and test images."""
 
 
 @dataclass(frozen=True)
@@ -67,30 +67,30 @@ def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
 
 
 def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
-    """Train linear heads; the features they need are extracted now, once."""
+    """Train linear heads; the features they need are extracted now, once.
+
+    Args:
+        accepted: ids of all synthetic images that any fit may use.
+    """
     real = {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")}
     part = {split: rows_of(data.frame, split) for split in real}
     queries = np.concatenate([real["validation"], real["test"]])
     scale = standard(real["train"])
     names, labels = classes_of(data.frame)
     rare = names.index(config.dataset.rare_class)
-    made = synthetic_features(config, accepted)
-    views = augmented(config, data, part["train"]) if any(ARMS[arm].augment for arm in config.evaluate.arms) else []
-    mirrors = np.empty((0, made.shape[1]), np.float32)
-    if any(ARMS[arm].mirror for arm in config.evaluate.arms):
-        pictured = cached(
-            [mirrored(config, data)], config.folder / "evaluate" / "features", device=choose_device(config.device)
-        )
-        mirrors = filled(pictured, len(made))
+    made, ids = synthetic_features(config, accepted), in_plan(config, accepted)
+    wanted = [ARMS[arm] for arm in config.evaluate.arms]
+    views = augmented(config, data, part["train"]) if any(arm.augment for arm in wanted) else []
+    mirrors = mirrored(config, data, len(made)) if any(arm.mirror for arm in wanted) else made[:0]
 
-    def fit(arm: str, number: int) -> Probabilities:
+    def fit(arm: str, number: int, only: list[str]) -> Probabilities:
         spec = ARMS[arm]
         features, targets = [real["train"]], [labels[part["train"]]]
         if spec.reserve:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        for more in [mirrors] * spec.mirror + [made] * spec.synthetic:
+        for more in [mirrors] * spec.mirror + [made[np.isin(ids, only)]] * spec.synthetic:
             features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         inputs, codes = np.concatenate(features), np.concatenate(targets)
@@ -103,22 +103,21 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
 
 
 def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
-    """Train the whole backbone of every arm."""
+    """Train the whole backbone of every arm; as `headed`."""
     device, frame = choose_device(config.device), data.frame
     names, labels = classes_of(frame)
     rare = names.index(config.dataset.rare_class)
     queries = data.pixels[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
 
-    def fit(arm: str, number: int) -> Probabilities:
+    def fit(arm: str, number: int, only: list[str]) -> Probabilities:
         spec = ARMS[arm]
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        pixels, targets = data.pixels[rows], labels[rows]
-        more = [filled(mirrored(config, data), len(accepted))] if spec.mirror else []
-        more += list(pictures(config.folder, accepted, config.resolution)) if spec.synthetic else []
-        pixels = np.concatenate([pixels, *more])
-        targets = np.concatenate([targets, *(np.full(len(part), rare, np.int64) for part in more)])
+        more = list(views_filled(config, data, len(accepted))) if spec.mirror else []
+        more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
+        pixels = np.concatenate([data.pixels[rows], *more])
+        targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in more)])
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
                         spec.augment, device, spec.mix)  # fmt: skip
@@ -126,17 +125,24 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     return fit
 
 
-def mirrored(config: Config, data: Prepared) -> Pixels:
-    """The rare training images left to right, upside down, and both: uint8 [3 N, R, R, 3]."""
+def mirrored(config: Config, data: Prepared, count: int) -> Features:
+    """Features of `views_filled`."""
+    return cached(
+        views_filled(config, data, count), config.folder / "evaluate" / "features", device=choose_device(config.device)
+    )
+
+
+def views_filled(config: Config, data: Prepared, count: int) -> Iterator[Pixels]:
+    """The rare training images left to right, upside down, and both, over and over up to `count`, and at least each once: so
+    the control adds as many rare examples as there are synthetic ones. A few at a time, uint8 [<= 512, R, R, 3].
+    """
     rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == "train")
-    images = data.pixels[np.flatnonzero(rare)]
-    return np.concatenate([images[:, :, ::-1], images[:, ::-1], images[:, ::-1, ::-1]])
-
-
-def filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
-    """The rows over and over up to `count`, so that a control adds as many rare examples as there are synthetic ones; at
-    least each once."""
-    return rows[np.arange(max(count, len(rows))) % len(rows)]
+    rows = np.flatnonzero(rare)
+    turns = [(1, -1), (-1, 1), (-1, -1)]
+    everyone = [(row, turn) for turn in turns for row in rows]
+    chosen = [everyone[number % len(everyone)] for number in range(max(count, len(everyone)))]
+    for start in range(0, len(chosen), 512):
+        yield np.stack([data.pixels[row, ::down, ::right] for row, (down, right) in chosen[start : start + 512]])
 
 
 def rows_of(frame: pd.DataFrame, split: str) -> Rows:
@@ -176,6 +182,11 @@ def synthetic_features(config: Config, accepted: list[str], extractor: Extractor
     parts = pictures(run, everyone, config.resolution)
     features = cached(parts, folder, extractor, choose_device(config.device), config.evaluate.inception_weights, also)
     return features[np.isin(everyone, accepted)]
+
+
+def in_plan(config: Config, accepted: list[str]) -> list[str]:
+    """The same ids in the order of the plan, which is that of `synthetic_features`."""
+    return [name for name in plan(config.folder)["id"] if name in set(accepted)]
 
 
 def augmented(config: Config, data: Prepared, rows: Rows) -> list[Features]:

@@ -57,7 +57,7 @@ def evaluate(config: Config) -> Path:
     saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     jobs = [(name, number) for name in names for number in range(config.evaluate.seeds)]
     found = {
-        job: kept(saved / f"{job[0]}-{job[1]}.npy", partial(fit, *job))
+        job: kept(saved / f"{job[0]}-{job[1]}.npy", partial(fit, *job, accepted))
         for job in tqdm(jobs, desc="classifiers", disable=None)
     }
 
@@ -67,7 +67,7 @@ def evaluate(config: Config) -> Path:
     write_table(folder / "thresholds.parquet", thresholds)
     judged, test = outcomes(config, data.frame, predictions, thresholds), test_images(config, data.frame)
     measured = recall(config, data.frame, judged, test, len(accepted))
-    again = partial(with_only, config, data, prepare, saved)
+    again = partial(with_only, config, data.frame, fit, saved)
     metrics = {
         "rare_class": config.dataset.rare_class,
         "n": sizes(data.frame, decided, config.dataset.rare_class, len(planned)),
@@ -143,24 +143,22 @@ def test_images(config: Config, frame: pd.DataFrame) -> Test:
 
 def recall(config: Config, frame: pd.DataFrame, judged: dict[str, Outcome], test: Test, accepted: int) -> dict[str, Any]:
     """The section `recall` of metrics.json."""
-    settings, compared = config.evaluate, compare(judged, test)
+    settings, compared = config.evaluate, compare(judged, test, config.evaluate.specificity)
     for arm, described in compared["arms"].items():
         described["n_train"] = trained_on(frame, ARMS[arm], config.dataset.rare_class, accepted)
     return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
             "steps": settings.steps, **compared}  # fmt: skip
 
 
-def with_only(
-    config: Config, data: Prepared, prepare: Callable[[Config, Prepared, list[str]], Fit], saved: Path, ids: list[str]
-) -> Outcome:
+def with_only(config: Config, frame: pd.DataFrame, fit: Fit, saved: Path, ids: list[str]) -> Outcome:
     """What the synthetic arm does on the test images with these synthetic images alone."""
-    name, fit = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16], prepare(config, data, ids)
+    name = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
     files = [saved / f"only-{name}-{number}.npy" for number in range(config.evaluate.seeds)]
-    found = [kept(file, partial(fit, "synthetic", number)) for number, file in enumerate(files)]
-    tables = [predicted(config, data.frame, "only", number, scores) for number, scores in enumerate(found)]
+    found = [kept(file, partial(fit, "synthetic", number, ids)) for number, file in enumerate(files)]
+    tables = [predicted(config, frame, "only", number, scores) for number, scores in enumerate(found)]
     table = pd.concat(tables, ignore_index=True)
     thresholds = chosen(table, config.dataset.rare_class, config.evaluate.specificity)
-    return outcomes(config, data.frame, table, thresholds)["only"]
+    return outcomes(config, frame, table, thresholds)["only"]
 
 
 def portioned(

@@ -60,7 +60,9 @@ def finetune(config: Config) -> Path:
     fit = partial(_train, config, folder, pipeline, accelerator, seed)
     if settings.decoder_steps:
         if not (folder / "vae").exists():
-            pictured = cached._replace(conditions=_views(prepared.pixels[rows], settings.flip))
+            if settings.gradient_checkpointing:
+                pipeline.vae.enable_gradient_checkpointing()
+            pictured = cached._replace(conditions=prepared.pixels, condition_of=rows)
             loss = decoder.reconstruction(pictured, pipeline.vae.config.scaling_factor, settings, accelerator)
             fit("decoder", decoder.trainable(pipeline.vae), loss, settings.decoder_steps, settings.decoder_learning_rate)
             if accelerator.is_main_process:
@@ -81,7 +83,7 @@ def finetune(config: Config) -> Path:
     if settings.controlnet and not (folder / "controlnet").exists():
         pipeline = base.load(config.base, accelerator.device)
         adapters.load(pipeline, folder / "adapter")
-        mapped = _with_conditions(settings.controlnet, prepared, rows, cached, settings.flip)
+        mapped = _with_conditions(settings.controlnet, prepared, rows, cached)
         controlnet = adapters.new_controlnet(pipeline)
         loss = objective(predict_controlnet(pipeline.unet, extra), cached=mapped)
         fit("controlnet", controlnet, loss, settings.controlnet_steps, settings.learning_rate)
@@ -114,18 +116,13 @@ def draw_weights(labels: np.ndarray, rare_class: str, rare_share: float) -> np.n
     return weight / weight.sum()
 
 
-def _with_conditions(kind: Any, prepared: Prepared, rows: np.ndarray, cached: Cached, flip: bool) -> Cached:
+def _with_conditions(kind: Any, prepared: Prepared, rows: np.ndarray, cached: Cached) -> Cached:
     """Condition maps beside the latents; an image whose mask is missing is not drawn, lest blank come to mean lesion."""
     weight = cached.weight * (prepared.frame["mask"].to_numpy()[rows] if kind == "mask" else 1)
     if not weight.sum():
         raise UserError("finetune.controlnet: no training image has a mask")
     drawn = conditions.maps(kind, prepared.pixels, prepared.masks, rows)
-    return cached._replace(conditions=_views(drawn, flip), weight=weight / weight.sum())
-
-
-def _views(pictures: np.ndarray, flip: bool) -> np.ndarray:
-    """[N, H, W, 3] to [N, 1 or 2, H, W, 3]: as they are and, where asked, mirrored; in the order of the cached latents."""
-    return np.stack([pictures, pictures[:, :, ::-1]], 1) if flip else pictures[:, None]
+    return cached._replace(conditions=drawn, condition_of=np.arange(len(rows)), weight=weight / weight.sum())
 
 
 def _accelerator(config: Config, folder: Path) -> Accelerator:
@@ -156,7 +153,6 @@ def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, 
         prompts=prompts,
         prompt_of=torch.tensor([texts.index(text) for text in frame["caption"]]),
         weight=draw_weights(labels, config.dataset.rare_class, config.finetune.rare_share),
-        conditions=None,
     )
 
 
@@ -179,6 +175,7 @@ def _train(
             due = step.number % settings.validate_every == 0 or step.number == steps
             if due and part == "adapter" and accelerator.is_main_process:
                 _validate(config, pipeline, step, folder / "validation" / f"step-{step.number:05d}.png")
+    accelerator.free_memory()  # else the optimiser of this part stays until the last one ends
 
 
 def _finite(part: str, loop: Iterator[Step]) -> Iterator[Step]:

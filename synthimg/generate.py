@@ -85,6 +85,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 "source": record if method in ("image", "from_common") else "",
                 "condition": record if method == "controlnet" else "",
                 "strength": strengths[i % len(strengths)] if method in ("image", "from_common") else float("nan"),
+                "detail": settings.detail if method in ("image", "from_common") else float("nan"),
                 "seed": seed,
                 "guidance": settings.guidance,
                 "steps": settings.steps,
@@ -154,8 +155,8 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
                 conditions=conditions.maps(kind, prepared.pixels, prepared.masks, mapped) if mapped else None,
                 controlnet=controlnet if mapped else None,
             )  # fmt: skip
-            if start is not None and config.generate.detail:
-                images = sample.add_detail(pipeline, images, start, config.generate.detail)
+            if start is not None and (detail := float(batch["detail"].iloc[0])):
+                images = sample.add_detail(pipeline, images, start, detail)
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():

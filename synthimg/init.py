@@ -22,7 +22,8 @@ RARE = 0.5
 """A class with less than this share of an equal part is called rare."""
 
 RECIPE = """
-# The quick start's recipe for the embedded base; with a larger one take that of configs/sd15-lora.yaml instead.
+# The quick start's recipe for the embedded base, found on one data set of two classes; with a larger base take that of
+# configs/sd15-lora.yaml instead.
 finetune:
   method: full
   steps: 300
@@ -33,14 +34,14 @@ finetune:
   learning_rate: 3.0e-4
   ema: 0.98
 generate:
-  count: {count}  # about ten to each real training image
+  count: {count}  # about ten to each real training image of the rare class; 100 at least, 1000 at most
   methods: {{text: 0.2, image: 0.4, from_common: 0.4}}
-  strength: [0.25, 0.4, 0.55, 0.7]
-  detail: 1
+  strength: [0.25, 0.4, 0.55, 0.7]  # raise it if pictures made from common images still look common
+  detail: 1                         # the start image's own grain and thin lines: also a reason to look at its privacy
   guidance: 2.0
   batch_size: 16
 filter:
-  confidence: 0.2
+  confidence: 0.2  # raise it if accepted pictures do not look like the rare class
 """
 
 
@@ -149,7 +150,7 @@ def _text(
         *_consent_lines(source, found),
     ]  # fmt: skip
     few = counts["defective" if path == elpv.NAME else rare[0]]
-    recipe = RECIPE.format(count=min(1000, max(100, round(10 * Split().train * few, -1))))
+    recipe = RECIPE.format(count=min(1000, max(100, 10 * round(Split().train * few))))
     return "\n".join(line for line in lines if line is not None) + "\n" + recipe
 
 

@@ -23,7 +23,7 @@ ARMS = {
     "focal": "real images, focal loss",
     "oversampled": "real images, rare class drawn more often",
     "augmented": "real images, strongly augmented, classes as they come",
-    "mirrored": "real images, and mirror images of the rare ones, as many as there are synthetic images",
+    "mirrored": "real images, and mirror images of the rare ones: three of each, repeated up to as many as synthetic",
     "mixup": "real images, mixed in pairs",
     "smote": "real images, features of every class interpolated up to the largest",
     "combined": "real images, strongly augmented and mixed, rare class drawn more often",

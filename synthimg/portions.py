@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pandas as pd
+from tqdm import tqdm
 
 from .metrics.comparison import Outcome, Test, gain
 from .seeds import derive
@@ -38,13 +39,13 @@ def portions(
     """
     sizes = [
         {"ratio": len(ids) / rare, "synthetic": len(ids), "gain": gain(outcome_of(ids), control, test)}
-        for ids in growing(made, rare, seed)
+        for ids in tqdm(list(growing(made, rare, seed)), desc="fewer images", disable=None)
     ]
     sizes.append({"ratio": len(made) / rare, "synthetic": len(made), "gain": gain(full, control, test)})
     without = [
         {"what": part.what, "value": part.value, "left_out": len(made) - len(part.ids),
          "change": gain(full, outcome_of(part.ids), test)}
-        for part in parts(made)
+        for part in tqdm(parts(made), desc="without one kind", disable=None)
     ]  # fmt: skip
     return {"sizes": sizes, "knee": knee(sizes), "without": without}
 
@@ -71,9 +72,11 @@ def parts(made: pd.DataFrame) -> list[Part]:
 
 
 def knee(sizes: list[dict[str, Any]]) -> float | None:
-    """The least ratio whose gain is within one standard error of the best (Breiman et al., 1984); None without a gain."""
+    """The least ratio whose gain is within one standard error of the best (Breiman et al., 1984); None where no synthetic
+    image at all, a gain of 0, is so too.
+    """
     best = max((size["gain"] for size in sizes), key=lambda change: change["mean"])
-    if best["mean"] <= 0:
-        return None
     error = (best["ci95"][1] - best["ci95"][0]) / 3.92
+    if best["mean"] - error <= 0:
+        return None
     return float(next(size["ratio"] for size in sizes if size["gain"]["mean"] >= best["mean"] - error))

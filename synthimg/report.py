@@ -82,7 +82,7 @@ def describe(run: Path) -> dict[str, Any]:
         "followed": followed(compliance), "crossed": crossed(compliance),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
-        "shared": shared(metrics["quality"]["extractor"], settings["base"]),
+        "shared": shared(metrics["quality"]["extractor"], settings),
         "marginals": marginals(metrics, records, made),
         "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
         "summary": summary, "splits": ("train", "reserve", "validation", "test"),
@@ -173,7 +173,9 @@ def portions(found: dict[str, Any] | None, recall: dict[str, Any]) -> dict[str, 
     mean, low, high = (list(values) for values in zip(*spreads, strict=True))
     line = charts.Band("synthetic", [size["ratio"] for size in sizes], mean, low, high, "synthetic")
     title = f"Gain over {recall['best_control']} (up) by synthetic images per real rare one (right)"
-    rows = [charts.Dot.of(f"{part['what']}: {part['value']}", part["change"], "synthetic") for part in found["without"]]
+    rows = [charts.Dot.of(f"{part['value']} ({part['left_out']})", part["change"], "synthetic") for part in found["without"]]
+    if len(sizes) < 2 and not rows:
+        return None
     words = "Recall with all images minus recall without these"
     return {
         "title": title, "chart": charts.bands([line], title, mark=found["knee"], level=0.0), "knee": found["knee"],
@@ -231,14 +233,22 @@ def quality(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def shared(extractor: str, base: str) -> str:
+def shared(extractor: str, settings: dict[str, Any]) -> str:
     """What the quality scores have in common with the rest of the pipeline; empty where nothing."""
-    if extractor != "efficientnet-lite0":
-        return ""
-    text = "These features, the filter's judge and the classifier share one backbone (EfficientNet-Lite0)"
-    if base == "embedded":
-        text += ", and the embedded model's autoencoder was trained with a loss on its early layers"
-    return f"{text}, so the scores are no independent witness."
+    found = []
+    if extractor == "efficientnet-lite0":
+        text = "These features, the filter's judge and the classifier share one backbone (EfficientNet-Lite0)"
+        if settings["base"] == "embedded":
+            text += ", and the embedded model's autoencoder was trained with a loss on its early layers"
+        found.append(f"{text}, so the scores are no independent witness.")
+        if settings["finetune"].get("decoder_steps"):
+            found.append("The decoder was tuned with a loss on a relative of it (EfficientNet-Lite2).")
+    if settings["generate"].get("detail"):
+        found.append(
+            "Pictures made from a real image carry that image's own fine detail (generate.detail), and the scores compare "
+            "them with these very images among others: they flatter."
+        )
+    return " ".join(found)
 
 
 def marginals(metrics: dict[str, Any], records: pd.DataFrame, made: pd.DataFrame) -> list[dict[str, Any]]:
@@ -257,7 +267,7 @@ def marginals(metrics: dict[str, Any], records: pd.DataFrame, made: pd.DataFrame
 
 
 def loss_charts(folder: Path) -> list[tuple[str, Markup]]:
-    """One curve per trained part (adapter, controlnet), from its loss table."""
+    """One curve per trained part (decoder, adapter, controlnet), from its loss table."""
     found = []
     for path in sorted(folder.glob("loss-*.csv")):
         part, rows = path.stem.removeprefix("loss-"), pd.read_csv(path)

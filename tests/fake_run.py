@@ -154,7 +154,8 @@ def _generate(folder: Path, records: pd.DataFrame, planned: int, paint: Draw) ->
             "negative": "", "attribute.type": ["mono", "poly"][index % 2],
             "attribute.brightness": ["dark", "medium", "bright"][index % 3],
             "source": train.id.iloc[index % len(train)] if method == "image" else "", "condition": "",
-            "strength": 0.65 if method == "image" else float("nan"), "seed": index, "guidance": 3.0, "steps": 20,
+            "strength": 0.65 if method == "image" else float("nan"),
+            "detail": 1.0 if method == "image" else float("nan"), "seed": index, "guidance": 3.0, "steps": 20,
         })  # fmt: skip
     plan = pd.DataFrame(rows)
     stage.write_table(folder / "plan.parquet", plan)

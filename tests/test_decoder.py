@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import tiny
 import torch
 from accelerate import Accelerator
 from hypothesis import given
@@ -16,8 +17,9 @@ from synthimg.config import Finetune
 from synthimg.device import CPU
 from synthimg.diffusion import base, cache, decoder
 from synthimg.diffusion.autoencoder import Perceptual
-from synthimg.diffusion.train import Cached, train
+from synthimg.diffusion.train import Cached, draw, train
 from synthimg.metrics.features import lite
+from synthimg.seeds import derive
 
 
 @given(st.integers(1, 9), st.sampled_from([1, 4, 8]), st.integers(0, 1000))
@@ -34,6 +36,27 @@ def test_what_is_trained_is_what_decodes() -> None:
     half, latents = decoder.trainable(vae), torch.randn(1, 8, 4, 4)
     torch.testing.assert_close(half(latents), vae.decode(latents).sample)
     assert not any(parameter.requires_grad for parameter in vae.encoder.parameters())
+
+
+def test_latents_are_decoded_in_the_autoencoders_own_scale_and_images_mirrored_with_their_latents(tmp_path: Path) -> None:
+    """SD's scaling factor is not 1."""
+    pipeline = base.load(str(tiny.sd15(tmp_path / "base")), CPU)
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
+    settings, accelerator = Finetune(batch_size=3), Accelerator(cpu=True)
+    moments = cache.moments(pipeline, pixels, True, tmp_path)
+    moments[:, :, 4:] = 0  # no noise, so that the latents are known
+    prompts = cache.prompts(pipeline, [""], tmp_path)
+    cached = Cached(moments, prompts, torch.zeros(3, dtype=torch.long), np.full(3, 1 / 3), pixels, np.arange(3))
+    scale = pipeline.vae.config.scaling_factor
+    latents, _, images = draw(cached, settings, derive("a", "draw"), CPU)
+    assert images is not None
+    encoded = base.encode_images(pipeline, (images.permute(0, 2, 3, 1) * 255).round().byte().numpy()).chunk(2, 1)[0]
+    torch.testing.assert_close(latents, encoded * scale, atol=1e-4, rtol=1e-4)
+    found, seen = decoder.crop(latents, images, derive("a", "crop"))
+    plain = pipeline.vae.decode(found / scale).sample / 2 + 0.5
+    expected = (plain - seen).abs().mean() + decoder.LIKENESS * Perceptual(lite(2), blocks=5)(plain, seen)
+    loss = decoder.reconstruction(cached, scale, settings, accelerator)(decoder.trainable(pipeline.vae), ("a",))
+    torch.testing.assert_close(loss, expected)
 
 
 def test_unseen_pictures_come_back_closer(tmp_path: Path) -> None:
@@ -55,7 +78,7 @@ def test_unseen_pictures_come_back_closer(tmp_path: Path) -> None:
     settings, accelerator = Finetune(batch_size=8, warmup=5, ema=0, decoder_steps=40), Accelerator(cpu=True)
     prompts = cache.prompts(pipeline, [""], tmp_path)
     moments = cache.moments(pipeline, seen, False, tmp_path)
-    cached = Cached(moments, prompts, torch.zeros(32, dtype=torch.long), np.full(32, 1 / 32), seen[:, None])
+    cached = Cached(moments, prompts, torch.zeros(32, dtype=torch.long), np.full(32, 1 / 32), seen, np.arange(32))
     loss = decoder.reconstruction(cached, pipeline.vae.config.scaling_factor, settings, accelerator)
     steps = list(train(decoder.trainable(pipeline.vae), loss, settings, 40, 1e-3, tmp_path / "steps", 0, accelerator))
     assert len(steps) == 40

@@ -12,11 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_run import RARE, fake_run
-from hypothesis import given
-from hypothesis import strategies as st
 
 from synthimg import page
-from synthimg.arms import ARMS, filled, mirrored
+from synthimg.arms import ARMS, views_filled
 from synthimg.config import ArmName, Config
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
@@ -147,20 +145,16 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
         assert digest(other.folder / "evaluate" / name) == digest(done.folder / "evaluate" / name), name
 
 
-@given(st.integers(1, 30), st.integers(0, 100))
-def test_mirror_images_fill_up_to_the_synthetic_ones_and_show_each_once(images: int, wanted: int) -> None:
-    found = filled(np.arange(images), wanted)
-    assert len(found) == max(images, wanted) and set(found) == set(range(images))
-    counts = np.bincount(found)
-    assert counts.max() - counts.min() <= 1
-
-
-def test_mirror_images_are_of_rare_training_images_alone(done: Config) -> None:
+@pytest.mark.parametrize("wanted", [0, 24, 25, 1100])
+def test_mirror_images_show_each_rare_training_image_three_ways_as_often_as_another(done: Config, wanted: int) -> None:
     data = load(done.folder)
-    found = mirrored(done, data)
+    found = np.concatenate(list(views_filled(done, data, wanted)))
     rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
-    assert len(found) == 3 * len(rare)
-    assert (found[0, :, ::-1] == rare[0]).all() and (found[len(rare), ::-1] == rare[0]).all()
+    assert len(found) == max(24, wanted) and len(rare) == 8
+    assert (found[0, :, ::-1] == rare[0]).all() and (found[8, ::-1] == rare[0]).all()
+    assert (found[16, ::-1, ::-1] == rare[0]).all()
+    counts = np.unique(found.reshape(len(found), -1), axis=0, return_counts=True)[1]
+    assert len(counts) == 24 and counts.max() - counts.min() <= 1
 
 
 def test_a_finished_evaluation_is_left_alone(done: Config) -> None:

@@ -36,7 +36,7 @@ def finished(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     data, base = folders
     tree = tiny.settings(data, tmp_path_factory.mktemp("outputs"), base)
     tree["finetune"] |= {"controlnet": "mask", "min_snr_gamma": 5, "decoder_steps": 3}
-    tree["generate"] |= {"count": 8, "methods": {"text": 1, "image": 1, "from_common": 1, "controlnet": 1}}
+    tree["generate"] |= {"count": 8, "detail": 0.5, "methods": {"text": 1, "image": 1, "from_common": 1, "controlnet": 1}}
     config = parse(tree)
     run(config)
     return config

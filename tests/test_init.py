@@ -58,6 +58,13 @@ def test_the_recipe_is_that_of_the_quick_start(here):
     assert made.finetune == quick.finetune.model_copy(update=every)
     assert made.generate == quick.generate.model_copy(update={"count": 100})
     assert made.filter == quick.filter
+    for number in range(2, 43):
+        (here / "parts" / "rare" / f"{number}.png").touch()
+    for number in range(200):
+        (here / "parts" / "common" / f"x{number}.png").touch()
+    (here / "parts.yaml").unlink()
+    path = init("parts")
+    assert config.load(path).generate.count == 250 and "count: 250 " in path.read_text()  # 0.6 * 42 is 25
 
 
 def test_elpv(here):

@@ -61,7 +61,7 @@ def contents(run: Path) -> dict[str, str]:
 def test_killed_again_and_again_and_continued(tmp_path: Path) -> None:
     tree = tiny.settings(tiny.photographs(tmp_path / "data"), tmp_path / "killed", tiny.sd15(tmp_path / "base"))
     tree["finetune"] |= {"controlnet": "mask", "controlnet_steps": 8, "decoder_steps": 6}
-    tree["generate"] |= {"count": COUNT, "methods": {"text": 1, "image": 1, "controlnet": 1}}
+    tree["generate"] |= {"count": COUNT, "detail": 1, "methods": {"text": 1, "image": 1, "controlnet": 1}}
     config, unbroken = tmp_path / "killed.yaml", tmp_path / "unbroken.yaml"
     config.write_text(yaml.safe_dump(tree))
     unbroken.write_text(yaml.safe_dump({**tree, "outputs": str(tmp_path / "unbroken")}))

@@ -46,3 +46,4 @@ def test_the_knee_is_the_first_ratio_within_one_standard_error_of_the_best() -> 
     assert knee(sizes(0.01, 0.05, 0.06, 0.055)) == 2  # the standard error is 0.08 / 3.92 = 0.02
     assert knee(sizes(0.01, 0.03, 0.06, 0.055)) == 4
     assert knee(sizes(-0.01, -0.02)) is None
+    assert knee(sizes(0.01, 0.012)) is None  # 0 is within a standard error, too

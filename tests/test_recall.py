@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from synthimg.metrics.comparison import LEVELS, Outcome, arrange, compare, confusion, curve
+from synthimg.metrics.comparison import Outcome, arrange, compare, confusion, curve, levels
 from synthimg.metrics.recall import auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 # Few distinct values, so that ties are common.
@@ -132,7 +132,7 @@ def test_comparison_takes_the_best_control_and_pairs_the_arms() -> None:
         "synthetic": outcome(1, 0.7),
         "oracle": outcome(1, 1.0),
     }
-    found = compare(arms, test)
+    found = compare(arms, test, 0.95)
     assert found["best_control"] == "weighted"
     means = {arm: part["recall_at_specificity"]["mean"] for arm, part in found["arms"].items()}
     assert found["gain"]["mean"] == pytest.approx(means["synthetic"] - means["weighted"])
@@ -146,12 +146,19 @@ def test_comparison_takes_the_best_control_and_pairs_the_arms() -> None:
 def test_the_curve_falls_and_its_ends_can_be_counted() -> None:
     test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
     one = outcome(1, 0.5)
-    found = curve(one, test)
+    found = curve(one, test, around := levels(0.95))
     assert all(first >= second for first, second in pairwise(found["mean"]))
     assert all(low <= mean <= high for low, mean, high in zip(found["low"], found["mean"], found["high"], strict=True))
     # 14 other images: 0.95 of them is more than 13, so the threshold is the highest score of any
     highest = one.scores[:, LABELS != "rare"].max(axis=1, keepdims=True)
-    assert found["mean"][LEVELS.index(0.95)] == pytest.approx((one.scores[:, LABELS == "rare"] > highest).mean())
+    assert found["mean"][around.index(0.95)] == pytest.approx((one.scores[:, LABELS == "rare"] > highest).mean())
+
+
+@given(st.floats(0.01, 0.999))
+def test_levels_lie_around_the_specificity_asked_for(specificity: float) -> None:
+    found = levels(specificity)
+    assert found == sorted(set(found)) and found[0] > 0 and found[-1] < 1
+    assert min(abs(level - specificity) for level in found) < 1e-8
 
 
 def test_confusion_counts_every_image_once() -> None:
@@ -164,7 +171,7 @@ def test_confusion_counts_every_image_once() -> None:
 
 def test_an_arm_against_itself_gains_nothing_for_certain() -> None:
     test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
-    found = compare({"real": outcome(2, 0.3), "synthetic": outcome(2, 0.3)}, test)
+    found = compare({"real": outcome(2, 0.3), "synthetic": outcome(2, 0.3)}, test, 0.95)
     assert found["gain"] == {"mean": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
     assert found["common"]["specificity_change"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
 
@@ -172,5 +179,5 @@ def test_an_arm_against_itself_gains_nothing_for_certain() -> None:
 @pytest.mark.parametrize("names", [("real",), ("oracle",), ("real", "oracle"), ()])
 def test_without_synthetic_arm_there_is_no_gain(names: tuple[str, ...]) -> None:
     test = arrange(LABELS, GROUPS, "rare", 50, seed=0)
-    found = compare({name: outcome(1, 0.2) for name in names}, test)
+    found = compare({name: outcome(1, 0.2) for name in names}, test, 0.95)
     assert found["gain"] is None and found["oracle_gap_closed"] is None

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -55,7 +56,7 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert not parser.open
     assert parser.images_without_alt == 0
     assert "raised recall of defective from 0.61 to 0.66" in html
-    assert "Dashed, the knee: with 1 synthetic images per real rare one" in html and "method: text" in html
+    assert "Dashed upright, the knee: with 1 synthetic images per real rare one" in html and "text (10)" in html
     assert "What test images are called, before and after" in html
     assert html.index("raised recall") < html.index('id="arms"')
     assert "functional/&lt;b&gt;odd&lt;/b&gt; &amp; broken.png" in html
@@ -136,6 +137,31 @@ def test_nothing_accepted_and_no_scores(tmp_path: Path) -> None:
     assert "none accepted" in html
 
 
+@pytest.mark.parametrize("missing", ["absent", "null"])
+def test_runs_without_curve_confusion_or_portions_have_a_page(tmp_path: Path, missing: str) -> None:
+    config = fake_run(tmp_path)
+
+    def change(metrics: dict[str, Any]) -> None:
+        for section, name in ((metrics["recall"], "curve"), (metrics["recall"], "confusion"), (metrics, "portions")):
+            section.pop(name) if missing == "absent" else section.update({name: None})
+
+    rewrite_metrics(config.folder, change)
+    report(config)
+    html = (config.folder / "report.html").read_text()
+    assert "At other thresholds" not in html and "it comes from" not in html and "before and after" not in html
+
+
+def test_one_size_and_nothing_to_leave_out_say_nothing(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+
+    def change(metrics: dict[str, Any]) -> None:
+        metrics["portions"] |= {"sizes": metrics["portions"]["sizes"][-1:], "without": []}
+
+    rewrite_metrics(config.folder, change)
+    report(config)
+    assert "it comes from" not in (config.folder / "report.html").read_text()
+
+
 def test_inception_scores_are_called_fid(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
     rewrite_metrics(config.folder, lambda metrics: metrics["quality"].update(extractor="inception"))
@@ -147,9 +173,12 @@ def test_inception_scores_are_called_fid(tmp_path: Path) -> None:
 
 
 def test_shared_backbone_names_the_autoencoder_of_the_embedded_model_only() -> None:
-    assert "autoencoder" in shared("efficientnet-lite0", "embedded")
-    assert "autoencoder" not in shared("efficientnet-lite0", "owner/model")
-    assert shared("inception", "embedded") == ""
+    settings: dict[str, Any] = {"base": "embedded", "finetune": {}, "generate": {}}  # as of a run of an older version
+    assert "autoencoder" in shared("efficientnet-lite0", settings)
+    assert "autoencoder" not in shared("efficientnet-lite0", settings | {"base": "owner/model"})
+    assert shared("inception", settings) == ""
+    assert "decoder was tuned" in shared("efficientnet-lite0", settings | {"finetune": {"decoder_steps": 9}})
+    assert "they flatter" in shared("inception", settings | {"generate": {"detail": 0.5}})
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,9 @@ def decode_latents(pipeline: Any, latents: Tensor) -> np.ndarray:
 
 def reconstruct(pipeline: Any, pixels: np.ndarray) -> np.ndarray:
     """What the autoencoder makes of images: uint8 [N, H, W, 3] to the same."""
-    means = encode_images(pipeline, pixels).chunk(2, 1)[0]
-    return decode_latents(pipeline, means * pipeline.vae.config.scaling_factor)
+    # one at a time: in float32 the encoder's widest activation of a large image takes hundreds of megabytes
+    means = torch.cat([encode_images(pipeline, pixels[row : row + 1]).chunk(2, 1)[0] for row in range(len(pixels))])
+    return decode_latents(pipeline, (means * pipeline.vae.config.scaling_factor).to(device_of(pipeline)))
 
 
 def device_of(pipeline: Any) -> torch.device:

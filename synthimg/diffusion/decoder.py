@@ -5,6 +5,7 @@ The encoder is left alone, so cached latents, the denoiser and image to image go
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,22 @@ LIKENESS = 0.5
 """Weight of the perceptual distance beside the mean absolute error of grey levels from 0 to 1."""
 
 
-def trainable(vae: AutoencoderKL) -> nn.Sequential:
-    """The decoding half, sharing its weights: latents in the autoencoder's own scale -> images about -1 to 1."""
+class Decoder(nn.Sequential):
+    """The decoding half of an autoencoder: latents in its own scale -> images about -1 to 1."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        kind = input.device.type
+        # fp16 overflows in the widest activations of SDXL's decoder (its `force_upcast`); bf16 has float32's range
+        half = torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+        with torch.autocast(kind, enabled=False) if half else nullcontext():
+            return super().forward(input)  # type: ignore[no-any-return]
+
+
+def trainable(vae: AutoencoderKL) -> Decoder:
+    """The decoding half, sharing its weights, all of which are to be trained; the rest is frozen."""
     vae.requires_grad_(False)
     parts = [part for part in (vae.post_quant_conv, vae.decoder) if part is not None]
-    return nn.Sequential(*parts).requires_grad_(True)
+    return Decoder(*parts).requires_grad_(True)
 
 
 def reconstruction(cached: Cached, scale: float, settings: Finetune, accelerator: Accelerator) -> LossOf:

@@ -38,15 +38,17 @@ class Cached(NamedTuple):
         prompts: the unique encoded captions; row 0 is the empty one.
         prompt_of: row of `prompts` for each image [N].
         weight: chance of each image to be drawn, sums to 1 [N].
-        conditions: uint8 pictures that go with the latents [N, flips, H, W, 3], or None: condition maps for a ControlNet,
-            for the decoder the images themselves.
+        conditions: uint8 pictures [M, H, W, 3] (a memory map will do), or None: condition maps for a ControlNet, for the
+            decoder the images themselves.
+        condition_of: row of `conditions` for each image [N].
     """
 
     moments: Tensor
     prompts: Prompts
     prompt_of: Tensor
     weight: np.ndarray
-    conditions: np.ndarray | None
+    conditions: np.ndarray | None = None
+    condition_of: np.ndarray | None = None
 
 
 class Step(NamedTuple):
@@ -144,8 +146,10 @@ def draw(cached: Cached, settings: Finetune, seed: int, device: torch.device) ->
     prompts = cached.prompts.rows(prompt.to(cached.prompts.hidden.device))
     conditions = None
     if cached.conditions is not None:
-        maps = torch.from_numpy(cached.conditions[rows, flips])
-        conditions = maps.permute(0, 3, 1, 2).to(device).float().div(255)
+        assert cached.condition_of is not None
+        maps = cached.conditions[cached.condition_of[rows]]
+        maps = np.where(flips[:, None, None, None] == 1, maps[:, :, ::-1], maps)  # as the cached latents of view 1
+        conditions = torch.from_numpy(maps).permute(0, 3, 1, 2).to(device).float().div(255)
     return latents.to(device), prompts, conditions
 
 

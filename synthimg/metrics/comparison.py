@@ -13,8 +13,6 @@ from ..seeds import derive
 from .recall import Array, auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 NOT_CONTROLS = ("synthetic", "oracle")
-LEVELS = tuple(round(0.8 + 0.01 * step, 2) for step in range(20))
-"""Specificities of the curve of recall."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +51,16 @@ def arrange(labels: NDArray[np.str_], groups: NDArray[np.str_], rare: str, draws
     return Test(labels, rare, rare_rows, other_rows, rare_counts, other_counts)
 
 
-def compare(arms: Mapping[str, Outcome], test: Test) -> dict[str, Any]:
+def compare(arms: Mapping[str, Outcome], test: Test, specificity: float) -> dict[str, Any]:
     """`arms`, `best_control`, `gain`, `oracle_gap_closed` and `common` of metrics.json.
 
     The best control is the arm without synthetic or reserve images that does best on the test set itself. Choosing it
     there can only make the gain smaller: conservative where recall is called raised, not where it is called lowered.
     Intervals resample the test pictures alone, averaged over the seeds; they know nothing of another split, fine-tuning
     or generation.
+
+    Args:
+        specificity: the one asked for; the curve lies around it.
     """
     described = {name: describe(outcome, test) for name, outcome in arms.items()}
     scored = {name: arm["recall_at_specificity"]["mean"] for name, arm in described.items()}
@@ -76,7 +77,8 @@ def compare(arms: Mapping[str, Outcome], test: Test) -> dict[str, Any]:
         found["oracle_gap_closed"] = gap_closed(found["gain"]["mean"], scored[best], scored["oracle"])
     found["common"] = {"specificity_change": specificity_change(arms["synthetic"], arms[best], test)}
     shown = [best, *(arm for arm in NOT_CONTROLS if arm in arms)]
-    found["curve"] = {"specificity": list(LEVELS), "arms": {arm: curve(arms[arm], test) for arm in shown}}
+    around = levels(specificity)
+    found["curve"] = {"specificity": around, "arms": {arm: curve(arms[arm], test, around) for arm in shown}}
     found["confusion"] = {arm: confusion(arms[arm], test) for arm in (best, "synthetic")}
     return found
 
@@ -108,10 +110,16 @@ def gain(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
     return {**_change(ours, theirs, test.rare_counts), "p": mcnemar(majority(ours), majority(theirs))}
 
 
-def curve(outcome: Outcome, test: Test) -> dict[str, list[float]]:
-    """Recall on test where the threshold gives each of LEVELS on test itself: mean, and a 95 % band of the rare images."""
+def levels(specificity: float) -> list[float]:
+    """Specificities around the one asked for: up to four times and down to a fifth of its false alarms."""
+    found = (round(1 - (1 - specificity) * part / 5, 9) for part in range(20, 0, -1))
+    return [level for level in found if level > 0]
+
+
+def curve(outcome: Outcome, test: Test, levels: list[float]) -> dict[str, list[float]]:
+    """Recall on test where the threshold gives each of `levels` on test itself: mean, and a 95 % band of the rare images."""
     found: dict[str, list[float]] = {"mean": [], "low": [], "high": []}
-    for level in LEVELS:
+    for level in levels:
         thresholds = np.array([threshold_at(scores[test.other_rows], level) for scores in outcome.scores])
         hits = outcome.scores[:, test.rare_rows] > thresholds[:, None]
         spread = _share(hits, test.rare_counts)

@@ -109,7 +109,7 @@ def lite(number: int = 0, classes: int | None = None) -> nn.Module:
     """EfficientNet-Lite with ImageNet weights, channels last; takes the float32 [N, 3, H, W] of `normalise`.
 
     Args:
-        number: 0 for all that measures and classifies; 2 teaches autoencoders, so that no score comes from its teacher.
+        number: 0 for all that measures and classifies; 2 teaches decoders at fine-tuning, which 0 then scores.
         classes: outputs of a new zero-initialised linear layer, for fine-tuning; None returns the pooled 1280 features.
     """
     model: Any = timm.create_model(f"tf_efficientnet_lite{number}", pretrained=False)
