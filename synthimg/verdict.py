@@ -69,7 +69,7 @@ def verdict(metrics: Metrics) -> Verdict:
     outcome = judge(metrics)
     if outcome == "not measured":
         return Verdict(outcome, _not_measured(metrics), "", [], list(_few(metrics)))
-    context = [text for text in (_default_threshold(metrics), _oracle(metrics)) if text]
+    context = [text for text in (_matched(metrics), _default_threshold(metrics), _oracle(metrics)) if text]
     caveats = [*_strength(metrics, outcome), *_thresholds(metrics), *_few(metrics), _scope(metrics)]
     return Verdict(outcome, _headline(metrics, outcome), _price(metrics), context, caveats)
 
@@ -170,6 +170,19 @@ def _price(metrics: Metrics) -> str:
     if low > 0:
         return f"False alarms became fewer: specificity changed by {signed(change['mean'])} ({interval(change)})."
     return f"The change in false alarms (specificity {signed(change['mean'])}, {interval(change)}) is within chance."
+
+
+def _matched(metrics: Metrics) -> str:
+    """The comparison that false alarms cannot explain; runs of older versions have none."""
+    matched = metrics["recall"].get("matched")
+    if not matched:
+        return ""
+    recall, best = matched["recall"], matched["best_control"]
+    return (
+        f"Where every threshold gives specificity {metrics['recall']['specificity']:g} on the test images themselves, "
+        f"recall is {number(recall[best])} with the best control there, {words_for(best)}, and "
+        f"{number(recall['synthetic'])} with synthetic images ({signed(matched['gain']['mean'])}, {interval(matched['gain'])})."
+    )
 
 
 def _default_threshold(metrics: Metrics) -> str:

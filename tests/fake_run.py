@@ -243,6 +243,10 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
             "gain": {"mean": gain, "ci95": [gain - width, gain + width], "p": 0.03},
             "oracle_gap_closed": gain / 0.11,
             "common": {"specificity_change": {"mean": -0.002, "ci95": [-0.01, 0.006]}},
+            "matched": {
+                "best_control": "weighted", "recall": {arm: 0.6 + lead[arm] for arm in ARMS},
+                "gain": {"mean": gain - 0.01, "ci95": [gain - 0.01 - width, gain - 0.01 + width], "p": 0.2},
+            },
             "curve": _curve(gain),
             "confusion": {
                 arm: {RARE: {RARE: 120.0 + more, COMMON: 60.0 - more}, COMMON: {RARE: 30.5, COMMON: 469.5}}

@@ -161,6 +161,19 @@ def test_levels_lie_around_the_specificity_asked_for(specificity: float) -> None
     assert min(abs(level - specificity) for level in found) < 1e-8
 
 
+def test_equal_specificity_is_equal_and_takes_its_own_best_control() -> None:
+    """A control whose threshold lets false alarms through is the best at that threshold, and not where all let through as many."""
+    test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
+    loose, strict = outcome(1, 0.1), outcome(1, 0.5)
+    loose = Outcome(loose.scores, loose.predicted, np.zeros(3))
+    found = compare({"real": loose, "weighted": strict, "synthetic": outcome(1, 0.6)}, test, 0.8)
+    assert found["best_control"] == "real" and found["arms"]["real"]["recall_at_specificity"]["mean"] == 1
+    matched = found["matched"]
+    assert matched["best_control"] == "weighted"
+    assert matched["gain"]["mean"] == pytest.approx(matched["recall"]["synthetic"] - matched["recall"]["weighted"])
+    assert matched["recall"]["weighted"] == pytest.approx(curve(strict, test, [0.8])["mean"][0])
+
+
 def test_confusion_counts_every_image_once() -> None:
     test = arrange(LABELS, GROUPS, "rare", 50, seed=0)
     table = confusion(outcome(1, 0.5), test)
