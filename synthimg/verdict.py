@@ -75,16 +75,25 @@ def verdict(metrics: Metrics) -> Verdict:
 
 
 def judge(metrics: Metrics) -> Outcome:
-    """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0."""
+    """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0.
+
+    A gain that is gone where all have the same specificity on test is none: it was bought with false alarms.
+    """
     recall = metrics["recall"]
     if not metrics["n"]["accepted"] or not recall.get("gain") or "synthetic" not in recall["arms"]:
         return "not measured"
     low, high = recall["gain"]["ci95"]
     if low > 0:
-        return "raised"
+        return "unclear" if _bought(metrics) else "raised"
     if high < 0:
         return "lowered"
     return "unclear" if recall["gain"]["mean"] > 0 else "not raised"
+
+
+def _bought(metrics: Metrics) -> bool:
+    """Whether the gain is gone at equal specificity; never in runs of older versions, which did not measure it."""
+    matched = metrics["recall"].get("matched")
+    return bool(matched) and matched["gain"]["mean"] <= 0
 
 
 def control_name(metrics: Metrics) -> str:
@@ -144,6 +153,11 @@ def _headline(metrics: Metrics, outcome: Outcome) -> str:
             f"Synthetic images did not raise recall of {rare}: {before} with {against}, {after} with them "
             f"(change {change}), {at}."
         )
+    if gain["ci95"][0] > 0:
+        return (
+            f"Synthetic images cannot be shown to help: recall of {rare} rose from {before} to {after} (gain {change}) over "
+            f"{against}, {at}, but with more false alarms, and where both have the same specificity it did not rise."
+        )
     return (
         f"Synthetic images cannot be shown to help: recall of {rare} was {before} with {against}, {after} with them, "
         f"{at}; this change ({change}) cannot be told apart from no change."
@@ -180,8 +194,8 @@ def _matched(metrics: Metrics) -> str:
     recall, best = matched["recall"], matched["best_control"]
     return (
         f"Where every threshold gives specificity {metrics['recall']['specificity']:g} on the test images themselves, "
-        f"recall is {number(recall[best])} with the best control there, {words_for(best)}, and "
-        f"{number(recall['synthetic'])} with synthetic images ({signed(matched['gain']['mean'])}, {interval(matched['gain'])})."
+        f"recall is {number(recall[best])} with the best control there, {words_for(best)}, and {number(recall['synthetic'])} "
+        f"with synthetic images ({signed(matched['gain']['mean'])}, {interval(matched['gain'])})."
     )
 
 
