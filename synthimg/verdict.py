@@ -192,10 +192,11 @@ def _matched(metrics: Metrics) -> str:
     if not matched:
         return ""
     recall, best = matched["recall"], matched["best_control"]
+    before, after = number(recall[best]), number(recall["synthetic"])
     return (
         f"Where every threshold gives specificity {metrics['recall']['specificity']:g} on the test images themselves, "
-        f"recall is {number(recall[best])} with the best control there, {words_for(best)}, and {number(recall['synthetic'])} "
-        f"with synthetic images ({signed(matched['gain']['mean'])}, {interval(matched['gain'])})."
+        f"recall is {before} with the best control there, {words_for(best)}, and {after} with synthetic images "
+        f"({signed(matched['gain']['mean'])}, {interval(matched['gain'])})."
     )
 
 

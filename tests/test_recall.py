@@ -162,7 +162,7 @@ def test_levels_lie_around_the_specificity_asked_for(specificity: float) -> None
 
 
 def test_equal_specificity_is_equal_and_takes_its_own_best_control() -> None:
-    """A control whose threshold lets false alarms through is the best at that threshold, not where all let through as many."""
+    """A control whose threshold lets false alarms through is best there, not where all let through as many."""
     test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
     loose, strict = outcome(1, 0.1), outcome(1, 0.5)
     loose = Outcome(loose.scores, loose.predicted, np.zeros(3))
