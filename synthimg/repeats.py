@@ -24,6 +24,8 @@ class Repeats(NamedTuple):
     runs: list[Run]
     """By seed."""
     pooled: dict[str, Any]
+    matched: dict[str, Any] | None
+    """The same where every arm has exactly the specificity asked for on test; None where a run has not measured it."""
 
     @property
     def dots(self) -> list[Dot]:
@@ -61,7 +63,8 @@ def sentence(group: Repeats) -> str:
         reason = f"{', '.join(without)} measured no synthetic images" if without else "there is no control"
         return f"{group.name} cannot be taken together: {reason}."
     low, high = gain["ci95"] or (-1.0, 1.0)
-    told = "raised" if low > 0 else "lowered" if high < 0 else "cannot be shown to change"
+    bought = low > 0 and group.matched is not None and group.matched["gain"]["mean"] <= 0
+    told = "raised" if low > 0 and not bought else "lowered" if high < 0 else "cannot be shown to change"
     before, after = number(pooled["control"]), number(pooled["synthetic"])
     metrics = group.runs[0].metrics
     reached = [number(_mean(group.runs, arm, "specificity_at_threshold")) for arm in (pooled["best_control"], "synthetic")]
@@ -71,7 +74,15 @@ def sentence(group: Repeats) -> str:
         f"({_spread(gain)}), at thresholds set for specificity {metrics['recall']['specificity']:g} on validation (on test "
         f"{reached[0]} without, {reached[1]} with)."
     )
-    if low > 0 and pooled["oracle_gap_closed"] is not None:
+    if group.matched:
+        best = words_for(group.matched["best_control"])
+        before, after = number(group.matched["control"]), number(group.matched["synthetic"])
+        text += (
+            f" Where every arm has that specificity on test: {before} with {best}, the best there, {after} with synthetic "
+            f"images ({_spread(group.matched['gain'])})"
+        )
+        text += ", so the gain was bought with false alarms." if bought else "."
+    if low > 0 and not bought and pooled["oracle_gap_closed"] is not None:
         text += f" That is {100 * pooled['oracle_gap_closed']:.0f} % of what more real images bring."
     if pooled["repeats"] < FEW:
         text += f" {pooled['repeats']} repeats are few."
@@ -110,7 +121,10 @@ def _spread(found: dict[str, Any]) -> str:
 def _together(runs: list[Run]) -> Repeats:
     arms = [arm for arm in runs[0].metrics["recall"]["arms"] if all(arm in run.metrics["recall"]["arms"] for run in runs)]
     pooled = pool({arm: [_recall(run, arm) for run in runs] for arm in arms}, _ratio(runs))
-    return Repeats(f"{runs[0].name} and {len(runs) - 1} more", runs, pooled)
+    exact = [run.metrics["recall"]["matched"]["recall"] for run in runs if run.metrics["recall"].get("matched")]
+    complete = len(exact) == len(runs)  # runs of older versions, or without synthetic images, have none
+    matched = pool({arm: [recall[arm] for recall in exact] for arm in arms}, _ratio(runs)) if complete else None
+    return Repeats(f"{runs[0].name} and {len(runs) - 1} more", runs, pooled, matched)
 
 
 def _recall(run: Run, arm: str) -> float:

@@ -115,6 +115,19 @@ def test_repeats_are_taken_together_and_ranked(tmp_path: Path) -> None:
     assert "Over repeats" in html and text[0] in html
 
 
+def test_a_gain_over_repeats_that_is_gone_at_equal_specificity_is_none(tmp_path: Path) -> None:
+    runs = repeated(tmp_path, "good", [0.05, 0.056, 0.044])
+    before = lines(repeats(load(runs)))[0]
+    assert "Where every arm has that specificity on test: 0.60 with oversampling, the best there, 0.65" in before
+    for run in runs:
+        rewrite_metrics(run, lambda metrics: metrics["recall"]["matched"]["recall"].update(weighted=0.7))
+    after = lines(repeats(load(runs)))[0]
+    assert "cannot be shown to change" in after and "so the gain was bought with false alarms" in after
+    assert "0.70 with a class-weighted loss, the best there" in after and "more real images bring" not in after
+    rewrite_metrics(runs[1], lambda metrics: metrics["recall"].pop("matched"))  # a run of an older version
+    assert "synthetic images raised" in lines(repeats(load(runs)))[0]
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 4, 0, 3, 2)])
 def test_repeats_are_not_warned_of_whatever_their_order(tmp_path: Path, order: tuple[int, ...]) -> None:
     one = repeated(tmp_path, "one", [0.05, 0.06])
