@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tiny
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -20,6 +23,12 @@ from synthimg.diffusion.autoencoder import Perceptual
 from synthimg.diffusion.train import Cached, draw, train
 from synthimg.metrics.features import lite
 from synthimg.seeds import derive
+
+
+@pytest.fixture
+def accelerator() -> Iterator[Accelerator]:
+    yield Accelerator(cpu=True)
+    AcceleratorState._reset_state(True)  # it is one per process, and the next test may want another precision
 
 
 @given(st.integers(1, 9), st.sampled_from([1, 4, 8]), st.integers(0, 1000))
@@ -38,11 +47,13 @@ def test_what_is_trained_is_what_decodes() -> None:
     assert not any(parameter.requires_grad for parameter in vae.encoder.parameters())
 
 
-def test_latents_are_decoded_in_the_autoencoders_own_scale_and_images_mirrored_with_their_latents(tmp_path: Path) -> None:
+def test_latents_are_decoded_in_their_own_scale_and_images_mirrored_with_them(
+    tmp_path: Path, accelerator: Accelerator
+) -> None:
     """SD's scaling factor is not 1."""
     pipeline = base.load(str(tiny.sd15(tmp_path / "base")), CPU)
     pixels = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
-    settings, accelerator = Finetune(batch_size=3), Accelerator(cpu=True)
+    settings = Finetune(batch_size=3)
     moments = cache.moments(pipeline, pixels, True, tmp_path)
     moments[:, :, 4:] = 0  # no noise, so that the latents are known
     prompts = cache.prompts(pipeline, [""], tmp_path)
@@ -59,7 +70,7 @@ def test_latents_are_decoded_in_the_autoencoders_own_scale_and_images_mirrored_w
     torch.testing.assert_close(loss, expected)
 
 
-def test_unseen_pictures_come_back_closer(tmp_path: Path) -> None:
+def test_unseen_pictures_come_back_closer(tmp_path: Path, accelerator: Accelerator) -> None:
     """Panels through a made-up camera with stripes, a texture that the embedded autoencoder never saw."""
     stripes = 24 * (np.arange(64) % 3)[None, :, None]
     drawn = scenes.pixels(scenes.sample(48, torch.Generator().manual_seed(0), ("panel",)), 64)
@@ -75,7 +86,7 @@ def test_unseen_pictures_come_back_closer(tmp_path: Path) -> None:
             return float(teacher(found, real))
 
     before = distance()
-    settings, accelerator = Finetune(batch_size=8, warmup=5, ema=0, decoder_steps=40), Accelerator(cpu=True)
+    settings = Finetune(batch_size=8, warmup=5, ema=0, decoder_steps=40)
     prompts = cache.prompts(pipeline, [""], tmp_path)
     moments = cache.moments(pipeline, seen, False, tmp_path)
     cached = Cached(moments, prompts, torch.zeros(32, dtype=torch.long), np.full(32, 1 / 32), seen, np.arange(32))
