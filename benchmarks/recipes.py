@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthimg import generate, stage
-from synthimg.arms import views_filled
+from synthimg.arms import filled, mirror_images
 from synthimg.classifier import head, smote, standard
 from synthimg.config import Config, load
 from synthimg.dataset import prepared
@@ -83,7 +83,7 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
     rows, whole = drawn(config, data, cache / "recipes" / run.name)
     made = {"without detail": features(plain), "": features(whole)}
     method, where = rows["method"].to_numpy(), {name: row for row, name in enumerate(frame["id"])}
-    yield score("mirror images", cached(views_filled(config, data, len(rows)), cache))
+    yield score("mirror images", filled(cached(mirror_images(config, data), cache), len(rows)))
     sources = features(data.pixels[[where[name] for name in rows["source"][method == "from_common"]]])
     yield score("common start images themselves, called rare", sources)
     for words, found in made.items():

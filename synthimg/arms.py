@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,7 +71,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     """Train linear heads; the features they need are extracted now, once.
 
     Args:
-        accepted: ids of all synthetic images that any fit may use.
+        accepted: ids of all synthetic images that any fit may use, in plan order.
     """
     real = {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")}
     part = {split: rows_of(data.frame, split) for split in real}
@@ -78,7 +79,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     scale = standard(real["train"])
     names, labels = classes_of(data.frame)
     rare = names.index(config.dataset.rare_class)
-    made, ids = synthetic_features(config, accepted), in_plan(config, accepted)
+    made = synthetic_features(config, accepted)
     wanted = [ARMS[arm] for arm in config.evaluate.arms]
     views = augmented(config, data, part["train"]) if any(arm.augment for arm in wanted) else []
     mirrors = mirrored(config, data, len(made)) if any(arm.mirror for arm in wanted) else made[:0]
@@ -90,7 +91,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        for more in [mirrors] * spec.mirror + [made[np.isin(ids, only)]] * spec.synthetic:
+        for more in [mirrors] * spec.mirror + [made[np.isin(accepted, only)]] * spec.synthetic:
             features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         inputs, codes = np.concatenate(features), np.concatenate(targets)
@@ -114,7 +115,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        more = list(views_filled(config, data, len(accepted))) if spec.mirror else []
+        more = [filled(np.concatenate(list(mirror_images(config, data))), len(accepted))] if spec.mirror else []
         more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
         pixels = np.concatenate([data.pixels[rows], *more])
         targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in more)])
@@ -126,23 +127,24 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
 
 
 def mirrored(config: Config, data: Prepared, count: int) -> Features:
-    """Features of `views_filled`."""
-    return cached(
-        views_filled(config, data, count), config.folder / "evaluate" / "features", device=choose_device(config.device)
-    )
+    """Features of the mirror images, as many as `filled` makes them."""
+    folder = config.folder / "evaluate" / "features"
+    return filled(cached(mirror_images(config, data), folder, device=choose_device(config.device)), count)
 
 
-def views_filled(config: Config, data: Prepared, count: int) -> Iterator[Pixels]:
-    """The rare training images left to right, upside down, and both, over and over up to `count`, and at least each once: so
-    the control adds as many rare examples as there are synthetic ones. A few at a time, uint8 [<= 512, R, R, 3].
-    """
+def mirror_images(config: Config, data: Prepared) -> Iterator[Pixels]:
+    """The rare training images left to right, upside down, and both; a few at a time, uint8 [<= 512, R, R, 3]."""
     rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == "train")
-    rows = np.flatnonzero(rare)
-    turns = [(1, -1), (-1, 1), (-1, -1)]
-    everyone = [(row, turn) for turn in turns for row in rows]
-    chosen = [everyone[number % len(everyone)] for number in range(max(count, len(everyone)))]
-    for start in range(0, len(chosen), 512):
-        yield np.stack([data.pixels[row, ::down, ::right] for row, (down, right) in chosen[start : start + 512]])
+    for down, right in ((1, -1), (-1, 1), (-1, -1)):
+        for part in chunks(data.pixels, np.flatnonzero(rare)):
+            yield part[:, ::down, ::right]
+
+
+def filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
+    """The rows over and over up to `count`, and at least each once: so the control adds as many rare examples as there are
+    synthetic ones.
+    """
+    return rows[np.arange(max(count, len(rows))) % len(rows)]
 
 
 def rows_of(frame: pd.DataFrame, split: str) -> Rows:
@@ -182,11 +184,6 @@ def synthetic_features(config: Config, accepted: list[str], extractor: Extractor
     parts = pictures(run, everyone, config.resolution)
     features = cached(parts, folder, extractor, choose_device(config.device), config.evaluate.inception_weights, also)
     return features[np.isin(everyone, accepted)]
-
-
-def in_plan(config: Config, accepted: list[str]) -> list[str]:
-    """The same ids in the order of the plan, which is that of `synthetic_features`."""
-    return [name for name in plan(config.folder)["id"] if name in set(accepted)]
 
 
 def augmented(config: Config, data: Prepared, rows: Rows) -> list[Features]:

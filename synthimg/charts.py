@@ -75,7 +75,6 @@ def dots(rows: Sequence[Dot], title: str, *, bounds: tuple[float, float] | None 
 class Band:
     """A line with its 95 % band."""
 
-    label: str
     at: Sequence[float]
     mean: Sequence[float]
     low: Sequence[float]

@@ -74,7 +74,7 @@ def evaluate(config: Config) -> Path:
         "quality": quality(config, data, decided, extractor),
         "compliance": followed(planned, decided, prompts_of(config)),
         "recall": measured,
-        "portions": portioned(config, planned, data.frame, accepted, judged, test, measured["best_control"], again),
+        "portions": portioned(config, planned[planned["id"].isin(accepted)], measured, judged, test, again),
     }
     write_json(folder / "metrics.json", metrics)
     return finish(folder, wanted, started)
@@ -162,14 +162,18 @@ def with_only(config: Config, frame: pd.DataFrame, fit: Fit, saved: Path, ids: l
 
 
 def portioned(
-    config: Config, planned: pd.DataFrame, frame: pd.DataFrame, accepted: list[str], judged: dict[str, Outcome], test: Test,
-    best: str | None, again: OutcomeOf,
-) -> dict[str, Any] | None:  # fmt: skip
-    """The section `portions` of metrics.json; None where it is not asked for or there is nothing to divide."""
+    config: Config, made: pd.DataFrame, measured: dict[str, Any], judged: dict[str, Outcome], test: Test, again: OutcomeOf
+) -> dict[str, Any] | None:
+    """The section `portions` of metrics.json; None where it is not asked for or there is nothing to divide.
+
+    Args:
+        made: the plan's rows of the accepted images.
+        measured: the section `recall`.
+    """
+    best = measured["best_control"]
     if not config.evaluate.portions or "synthetic" not in judged or best is None:
         return None
-    made, is_rare = planned[planned["id"].isin(accepted)], frame["label"] == config.dataset.rare_class
-    rare = int((is_rare & (frame["split"] == "train")).sum())
+    rare = measured["arms"]["synthetic"]["n_train"]["rare"]
     return portions(made, rare, config.seed, judged["synthetic"], judged[best], test, again)
 
 

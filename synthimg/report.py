@@ -149,7 +149,7 @@ def curve(recall: dict[str, Any]) -> dict[str, Any] | None:
         return None
     best = recall["best_control"]
     lines = [
-        charts.Band(arm, found["specificity"], line["mean"], line["low"], line["high"], kind(arm, best))
+        charts.Band(found["specificity"], line["mean"], line["low"], line["high"], kind(arm, best))
         for arm, line in found["arms"].items()
     ]
     title = "Recall (up) against specificity (right), both on test"
@@ -159,7 +159,7 @@ def curve(recall: dict[str, Any]) -> dict[str, Any] | None:
 def confusion(recall: dict[str, Any]) -> list[dict[str, Any]]:
     """One table each for the best control and the synthetic arm: true labels (rows) and what they are called."""
     return [
-        {"arm": arm, "columns": list(next(iter(table.values()))), "rows": [(label, row) for label, row in table.items()]}
+        {"arm": arm, "columns": list(next(iter(table.values()))), "rows": list(table.items())}
         for arm, table in (recall.get("confusion") or {}).items()
     ]
 
@@ -171,7 +171,7 @@ def portions(found: dict[str, Any] | None, recall: dict[str, Any]) -> dict[str, 
     sizes = found["sizes"]
     spreads = [(size["gain"]["mean"], *size["gain"]["ci95"]) for size in sizes]
     mean, low, high = (list(values) for values in zip(*spreads, strict=True))
-    line = charts.Band("synthetic", [size["ratio"] for size in sizes], mean, low, high, "synthetic")
+    line = charts.Band([size["ratio"] for size in sizes], mean, low, high, "synthetic")
     title = f"Gain over {recall['best_control']} (up) by synthetic images per real rare one (right)"
     rows = [charts.Dot.of(f"{part['value']} ({part['left_out']})", part["change"], "synthetic") for part in found["without"]]
     if len(sizes) < 2 and not rows:

@@ -84,16 +84,15 @@ def judge(metrics: Metrics) -> Outcome:
         return "not measured"
     low, high = recall["gain"]["ci95"]
     if low > 0:
-        return "unclear" if _bought(metrics) else "raised"
+        return "unclear" if bought(metrics["recall"].get("matched")) else "raised"
     if high < 0:
         return "lowered"
     return "unclear" if recall["gain"]["mean"] > 0 else "not raised"
 
 
-def _bought(metrics: Metrics) -> bool:
-    """Whether the gain is gone at equal specificity; never in runs of older versions, which did not measure it."""
-    matched = metrics["recall"].get("matched")
-    return bool(matched) and matched["gain"]["mean"] <= 0
+def bought(matched: dict[str, Any] | None) -> bool:
+    """Whether a gain is gone at equal specificity (`matched`); never in runs of older versions, which did not measure it."""
+    return matched is not None and matched["gain"]["mean"] <= 0
 
 
 def control_name(metrics: Metrics) -> str:

@@ -14,7 +14,7 @@ import pytest
 from fake_run import RARE, fake_run
 
 from synthimg import page
-from synthimg.arms import ARMS, views_filled
+from synthimg.arms import ARMS, filled, mirror_images
 from synthimg.config import ArmName, Config
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
@@ -148,7 +148,7 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
 @pytest.mark.parametrize("wanted", [0, 24, 25, 1100])
 def test_mirror_images_show_each_rare_training_image_three_ways_as_often_as_another(done: Config, wanted: int) -> None:
     data = load(done.folder)
-    found = np.concatenate(list(views_filled(done, data, wanted)))
+    found = filled(np.concatenate(list(mirror_images(done, data))), wanted)
     rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
     assert len(found) == max(24, wanted) and len(rare) == 8
     assert (found[0, :, ::-1] == rare[0]).all() and (found[8, ::-1] == rare[0]).all()

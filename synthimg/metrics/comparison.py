@@ -120,12 +120,7 @@ def at_equal_specificity(
     Thresholds from validation may miss it there by more in one arm than in another; then part of a difference in recall is
     one in false alarms. This one cannot be: {"best_control", "recall": {arm: mean}, "gain"}.
     """
-    exact = {
-        name: replace(
-            outcome, thresholds=np.array([threshold_at(scores[test.other_rows], specificity) for scores in outcome.scores])
-        )
-        for name, outcome in arms.items()
-    }
+    exact = {name: _at(outcome, test, specificity) for name, outcome in arms.items()}
     recall = {name: float(_above(outcome)[:, test.rare_rows].mean()) for name, outcome in exact.items()}
     best = max(controls, key=lambda name: recall[name])
     return {"best_control": best, "recall": recall, "gain": gain(exact["synthetic"], exact[best], test)}
@@ -141,9 +136,7 @@ def curve(outcome: Outcome, test: Test, levels: list[float]) -> dict[str, list[f
     """Recall on test where the threshold gives each of `levels` on test itself: mean, and a 95 % band of the rare images."""
     found: dict[str, list[float]] = {"mean": [], "low": [], "high": []}
     for level in levels:
-        thresholds = np.array([threshold_at(scores[test.other_rows], level) for scores in outcome.scores])
-        hits = outcome.scores[:, test.rare_rows] > thresholds[:, None]
-        spread = _share(hits, test.rare_counts)
+        spread = _share(_above(_at(outcome, test, level))[:, test.rare_rows], test.rare_counts)
         for name, value in zip(found, (spread["mean"], *spread["ci95"]), strict=True):
             found[name].append(value)
     return found
@@ -162,6 +155,12 @@ def confusion(outcome: Outcome, test: Test) -> dict[str, dict[str, float]]:
 def specificity_change(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
     """Specificity at the threshold, synthetic minus control: {"mean", "ci95"}."""
     return _change(~_above(synthetic)[:, test.other_rows], ~_above(control)[:, test.other_rows], test.other_counts)
+
+
+def _at(outcome: Outcome, test: Test, specificity: float) -> Outcome:
+    """The same arm with the thresholds that give this specificity on the test images themselves."""
+    thresholds = [threshold_at(scores[test.other_rows], specificity) for scores in outcome.scores]
+    return replace(outcome, thresholds=np.array(thresholds))
 
 
 def _above(outcome: Outcome) -> NDArray[np.bool_]:
