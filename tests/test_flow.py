@@ -112,6 +112,15 @@ def test_only_the_decoder_of_the_saved_autoencoder_has_changed(finished: Config,
     assert changed == {"decoder", "post_quant_conv"}
 
 
+def test_models_do_not_name_the_folder_of_their_base(finished: Config, folders: tuple[Path, Path]) -> None:
+    assert _naming(finished.folder / "finetune", folders[1]) == []
+
+
+def _naming(folder: Path, base: Path) -> list[Path]:
+    """Saved models that hold the base's place: their digest, and all that is drawn from it, would be this machine's own."""
+    return [path for path in folder.rglob("config.json") if str(base) in path.read_text()]
+
+
 def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     tree = tiny.settings(folders[0], tmp_path, "embedded")
     tree["finetune"] |= {"method": "full", "steps": 2}
@@ -120,6 +129,7 @@ def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[P
     other = parse({**tree, "base": str(folders[1]), "name": "other"})
     run(other)
     assert (other.folder / "finetune" / "adapter" / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    assert _naming(other.folder / "finetune", folders[1]) == []
 
 
 def test_preview_draws_the_whole_grid_beside_the_stages(finished: Config, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 import transformers
-from diffusers import DDPMScheduler, DiffusionPipeline, StableDiffusionPipeline, StableDiffusionXLPipeline
+from diffusers import DDPMScheduler, DiffusionPipeline, ModelMixin, StableDiffusionPipeline, StableDiffusionXLPipeline
 from diffusers.utils.logging import disable_progress_bar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -67,6 +67,8 @@ def load(base: str, device: torch.device) -> Any:
     pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions run a quarter faster so, in the same precision
     for part in modules(pipeline):
         part.requires_grad_(False).eval().to(device, torch.float32)
+        if isinstance(part, ModelMixin):  # else what is saved names a folder of this machine, and its digest with it
+            part.register_to_config(_name_or_path="")
     return pipeline
 
 
