@@ -141,6 +141,8 @@ class Methods(Section):
     """Image to image from real rare training images."""
     from_common: Annotated[float, Field(ge=0)] = 0.0
     """Image to image from real training images of the other classes, prompted as the rare class."""
+    inpaint: Annotated[float, Field(ge=0)] = 0.0
+    """The same, but only what their masks show is made new; the rest stays the real image's (needs dataset.mask)."""
     controlnet: Annotated[float, Field(ge=0)] = 0.0
     """ControlNet on the condition maps of rare training images (needs finetune.controlnet)."""
 
@@ -286,6 +288,8 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
     if config.finetune.controlnet == "mask" and not config.dataset.mask:
         raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")
+    if config.generate.methods.inpaint and not config.dataset.mask:
+        raise UserError(f"{where}: generate.methods.inpaint needs dataset.mask, the masks of what is to be painted anew")
     if not any(config.generate.methods.model_dump().values()):
         raise UserError(f"{where}: generate.methods: at least one weight must be above 0")
     return config

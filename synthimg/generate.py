@@ -26,6 +26,8 @@ from .errors import UserError
 from .seeds import derive
 
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune", "generate")
+FROM_IMAGE = ("image", "from_common", "inpaint")
+"""The methods with a start image."""
 SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 
@@ -73,7 +75,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 order = np.random.default_rng(derive(config.seed, "grid", method, i // len(cells))).permutation(len(cells))
             cell = cells[order[i % len(cells)]]
             seed = derive(config.seed, "image", method, i)
-            masked = method == "controlnet" and config.finetune.controlnet == "mask"
+            masked = method == "inpaint" or (method == "controlnet" and config.finetune.controlnet == "mask")
             record = _source(prepared.frame, rare, method, cell, seed, masked)
             strengths = settings.strength
             row = {
@@ -82,10 +84,10 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 "prompt": captions.describe(prompts, i, rare, cell),
                 "negative": prompts.negative,
                 **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
-                "source": record if method in ("image", "from_common") else "",
+                "source": record if method in FROM_IMAGE else "",
                 "condition": record if method == "controlnet" else "",
-                "strength": strengths[i % len(strengths)] if method in ("image", "from_common") else float("nan"),
-                "detail": settings.detail if method in ("image", "from_common") else float("nan"),
+                "strength": strengths[i % len(strengths)] if method in FROM_IMAGE else float("nan"),
+                "detail": settings.detail if method in FROM_IMAGE else float("nan"),
                 "seed": seed,
                 "guidance": settings.guidance,
                 "steps": settings.steps,
@@ -110,7 +112,7 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     """Draw the real training image to start from, among those that agree best with the cell's attributes."""
     if method == "text":
         return ""
-    wanted = frame["label"] != rare if method == "from_common" else frame["label"] == rare
+    wanted = frame["label"] != rare if method in ("from_common", "inpaint") else frame["label"] == rare
     if masked:
         wanted &= frame["mask"]
     pool = frame[wanted & (frame["split"] == "train")]
@@ -146,17 +148,22 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
             sources = [row_of[name] for name in batch["source"] if name]
             mapped = [row_of[name] for name in batch["condition"] if name]
             start = prepared.pixels[sources] if sources else None
+            region = None
+            if batch["method"].iloc[0] == "inpaint" and prepared.masks is not None:
+                region = conditions.regions(prepared.masks, sources)
             images = sample.sample(
                 pipeline,
                 encoded.rows([index[text] for text in batch["prompt"]]),
                 encoded.rows([index[text] for text in batch["negative"]]),
                 batch["seed"].tolist(), int(batch["steps"].iloc[0]), float(batch["guidance"].iloc[0]), config.resolution,
-                start=start, strength=float(batch["strength"].iloc[0]) if sources else 1.0,
+                start=start, strength=float(batch["strength"].iloc[0]) if sources else 1.0, region=region,
                 conditions=conditions.maps(kind, prepared.pixels, prepared.masks, mapped) if mapped else None,
                 controlnet=controlnet if mapped else None,
             )  # fmt: skip
             if start is not None and (detail := float(batch["detail"].iloc[0])):
                 images = sample.add_detail(pipeline, images, start, detail)
+            if start is not None and region is not None:
+                images = sample.keep_outside(images, start, region)
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():

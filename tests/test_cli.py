@@ -96,6 +96,7 @@ CHANGES: dict[str, tuple[dict[str, Any], str]] = {
         {"dataset": {"split": {"train": 0.8, "validation": 0.2, "test": 0}}}, "dataset.split.test: is 0",
     ),
     "unknown axis": ({"generate": {"axes": ["colour"]}}, "generate.axes: no attribute 'colour'"),
+    "inpainting without masks": ({"dataset": {"mask": None}, "generate": {"methods": {"inpaint": 1}}}, "needs dataset.mask"),
     "ControlNet without masks": ({"dataset": {"mask": None}, "finetune": {"controlnet": "mask"}}, "needs dataset.mask"),
     "no prompts file": ({"dataset": {"prompts": "nowhere.yaml"}}, "no prompts file 'nowhere.yaml'"),
     "unknown base": ({"base": "/no/base"}, "base '/no/base': no such file or folder"),

@@ -36,7 +36,8 @@ def finished(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     data, base = folders
     tree = tiny.settings(data, tmp_path_factory.mktemp("outputs"), base)
     tree["finetune"] |= {"controlnet": "mask", "min_snr_gamma": 5, "decoder_steps": 3}
-    tree["generate"] |= {"count": 8, "detail": 0.5, "methods": {"text": 1, "image": 1, "from_common": 1, "controlnet": 1}}
+    methods = ["text", "image", "from_common", "controlnet", "inpaint"]
+    tree["generate"] |= {"count": 10, "detail": 0.5, "methods": dict.fromkeys(methods, 1)}
     config = parse(tree)
     run(config)
     return config
@@ -74,7 +75,7 @@ def test_second_run_recomputes_nothing(finished: Config) -> None:
 
 def test_plan_matches_its_images_and_they_say_they_are_synthetic(finished: Config) -> None:
     plan = pd.read_parquet(finished.folder / "generate" / "plan.parquet")
-    assert sorted(plan["method"]) == sorted(["text", "image", "from_common", "controlnet"] * 2)
+    assert sorted(plan["method"]) == sorted(["text", "image", "from_common", "controlnet", "inpaint"] * 2)
     assert {path.stem for path in (finished.folder / "generate" / "images").iterdir()} == set(plan["id"])
     for row in plan.to_dict("records"):
         with Image.open(finished.folder / "generate" / "images" / f"{row['id']}.png") as image:

@@ -1,4 +1,4 @@
-"""Condition maps for ControlNet: what of a real image the synthetic one has to keep."""
+"""Condition maps for ControlNet and regions for inpainting: what of a real image the synthetic one has to keep."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ..errors import UserError
 from .attributes import luma
 
 Kind = Literal["mask", "edges"]
+MARGIN = 0.06
 LOW, HIGH = 0.04, 0.1
 """Gradient (luma per pixel) that continues an edge, and that starts one."""
 
@@ -34,6 +35,22 @@ def maps(kind: Kind, pixels: np.ndarray, masks: np.ndarray | None, rows: Sequenc
         raise UserError("finetune.controlnet: mask needs masks; name them in dataset.mask, or use edges")
     drawn = [edges(pixels[row]) if masks is None or kind == "edges" else masks[row] > 0 for row in rows]
     return np.repeat((np.stack(drawn) * np.uint8(255))[..., None], 3, axis=3)
+
+
+def regions(masks: np.ndarray, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Where a picture may be made new: the masked object and a margin of MARGIN of the side, into which its border fades.
+
+    Args:
+        masks: uint8 [N, H, W], 0 or 255.
+        rows: which of the N images.
+
+    Returns:
+        bool [rows, H, W].
+    """
+    margin = max(1, round(MARGIN * masks.shape[-1]))
+    y, x = np.ogrid[-margin : margin + 1, -margin : margin + 1]
+    disc = (x * x + y * y <= margin * margin)[None]
+    return ndimage.binary_dilation(np.stack([masks[row] > 0 for row in rows]), disc)
 
 
 def edges(pixels: np.ndarray) -> np.ndarray:

@@ -15,9 +15,12 @@ from diffusers import (
     StableDiffusionXLPipeline,
 )
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from .base import Prompts, decode_latents, device_of, reconstruct
+from ..seeds import derive
+from .base import Prompts, decode_latents, device_of, encode_images, reconstruct
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -42,7 +45,7 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
 
 def sample(
     pipeline: Any, prompts: Prompts, negative: Prompts, seeds: Sequence[int], steps: int, guidance: float, resolution: int,
-    start: np.ndarray | None = None, strength: float = 1.0,
+    start: np.ndarray | None = None, strength: float = 1.0, region: np.ndarray | None = None,
     conditions: np.ndarray | None = None, controlnet: ControlNetModel | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Draw one image per seed.
@@ -50,6 +53,8 @@ def sample(
     Args:
         prompts, negative: encoded, one row per image.
         start: uint8 [N, H, W, 3] for image to image; `strength` in (0, 1] says how much is made new.
+        region: bool [N, H, W], with `start`: where it is made new; elsewhere the latents are the start image's, noised as
+            far as the rest, after every step (Lugmayr et al., RePaint, CVPR 2022, algorithm 1 without resampling).
         conditions, controlnet: uint8 condition maps [N, H, W, 3] and the ControlNet that reads them.
 
     Returns:
@@ -73,6 +78,8 @@ def sample(
         pipe = AutoPipelineForImage2Image.from_pipe(pipeline)
         # a strength below one step would leave the loop empty
         arguments |= {"image": [Image.fromarray(image) for image in start], "strength": max(strength, 1 / steps)}
+        if region is not None:
+            arguments["callback_on_step_end"] = _outside(pipeline, start, region, seeds)
     else:
         pipe = pipeline
         arguments |= {"height": resolution, "width": resolution}
@@ -86,6 +93,37 @@ def sample(
     with torch.no_grad():
         latents = pipe(**arguments).images
         return decode_latents(pipeline, latents)
+
+
+def _outside(pipeline: Any, start: np.ndarray, region: np.ndarray, seeds: Sequence[int]) -> Any:
+    """A callback for diffusers that puts the start image back outside the region after every step."""
+    device = device_of(pipeline)
+    known = encode_images(pipeline, start).chunk(2, 1)[0].to(device) * pipeline.vae.config.scaling_factor
+    noises = [
+        torch.randn(known.shape[1:], generator=torch.Generator().manual_seed(derive(seed, "outside"))) for seed in seeds
+    ]
+    noise = torch.stack(noises).to(device)
+    inside = F.adaptive_max_pool2d(torch.from_numpy(region)[:, None].float(), known.shape[-2:]).bool().to(device)
+
+    def put_back(pipe: Any, number: int, _: Any, state: dict[str, Any]) -> dict[str, Any]:
+        # counted from the end: image to image leaves out the first steps
+        following = pipe.scheduler.timesteps[len(pipe.scheduler.timesteps) - pipe.num_timesteps + number + 1 :][:1]
+        outside = pipe.scheduler.add_noise(known, noise, following.expand(len(known))) if len(following) else known
+        return {"latents": torch.where(inside, state["latents"], outside.to(state["latents"].dtype))}
+
+    return put_back
+
+
+def keep_outside(images: np.ndarray, start: np.ndarray, region: np.ndarray) -> np.ndarray:
+    """The start image's own pixels outside the region, with a soft seam inside it.
+
+    Args:
+        images, start: uint8 [N, H, W, 3].
+        region: bool [N, H, W].
+    """
+    seam = images.shape[1] / 24
+    inside = np.clip([ndimage.distance_transform_edt(part) / seam for part in region], 0, 1)[..., None]
+    return np.round(inside * images + (1 - inside) * start).astype(np.uint8)
 
 
 def add_detail(pipeline: Any, images: np.ndarray, start: np.ndarray, share: float) -> np.ndarray:
