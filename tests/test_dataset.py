@@ -3,6 +3,8 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from synthimg.config import Dataset
 from synthimg.dataset import attributes, captions, records
@@ -126,6 +128,17 @@ def test_attributes_of_known_images():
         0,
         0,
     ]
+
+
+@given(st.integers(0, 180), st.integers(24, 96))
+def test_orientation_is_the_angle_of_stripes_and_noise_has_none(degrees, side):
+    y, x = np.mgrid[:side, :side]
+    across = x * np.sin(np.radians(degrees)) + y * np.cos(np.radians(degrees))
+    stripes = (127 + 100 * np.sin(0.8 * across)).astype(np.uint8)[None, ..., None].repeat(3, axis=3)
+    found = attributes.measure(np.concatenate([stripes, stripes[:, :, ::-1]]), ["orientation"])["orientation"]
+    assert found == pytest.approx(min(degrees, 180 - degrees), abs=4)
+    noise = np.random.default_rng(degrees).integers(0, 255, (1, 64, 64, 3), np.uint8)
+    assert np.isnan(attributes.measure(noise, ["orientation"])["orientation"]).all()
 
 
 def test_lab_of_white_black_and_red():
