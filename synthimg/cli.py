@@ -173,8 +173,8 @@ def _closing(folder: Path) -> None:
     print(f"\n{minutes:.1f} minutes ({parts}); peak memory {peak / 1024:.1f} GiB")
     found = verdict(read_metrics(folder))
     print(f"\n{found.headline}")
-    for caveat in found.caveats:
-        print(f"  - {caveat}")
+    for text in [*found.context, *found.caveats]:
+        print(f"  - {text}")
     page = folder / "report.html"
     if page.exists():
         print(f"\nreport: {page}")

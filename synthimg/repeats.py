@@ -13,7 +13,7 @@ from .charts import Dot
 from .config import Config
 from .metrics.repeats import difference, pool
 from .runs import DECISIVE, Run
-from .verdict import bought, interval, mean_of, number, signed, words_for
+from .verdict import interval, mean_of, number, signed, traded, words_for
 
 FEW = 5
 """With fewer repeats the spread between them is hardly known."""
@@ -63,8 +63,8 @@ def sentence(group: Repeats) -> str:
         reason = f"{', '.join(without)} measured no synthetic images" if without else "there is no control"
         return f"{group.name} cannot be taken together: {reason}."
     low, high = gain["ci95"] or (-1.0, 1.0)
-    paid = low > 0 and bought(group.matched)
-    told = "raised" if low > 0 and not paid else "lowered" if high < 0 else "cannot be shown to change"
+    gone = traded(gain, group.matched)
+    told = "cannot be shown to change" if gone or low <= 0 <= high else "raised" if low > 0 else "lowered"
     before, after = number(pooled["control"]), number(pooled["synthetic"])
     metrics = group.runs[0].metrics
     reached = [number(_mean(group.runs, arm, "specificity_at_threshold")) for arm in (pooled["best_control"], "synthetic")]
@@ -81,8 +81,8 @@ def sentence(group: Repeats) -> str:
             f" Where every arm has that specificity on test: {before} with {best}, the best there, {after} with synthetic "
             f"images ({_spread(group.matched['gain'])})"
         )
-        text += ", so the gain was bought with false alarms." if paid else "."
-    if low > 0 and not paid and pooled["oracle_gap_closed"] is not None:
+        text += ", so the change is one in false alarms alone." if gone else "."
+    if low > 0 and not gone and pooled["oracle_gap_closed"] is not None:
         text += f" That is {100 * pooled['oracle_gap_closed']:.0f} % of what more real images bring."
     if pooled["repeats"] < FEW:
         text += f" {pooled['repeats']} repeats are few."

@@ -77,22 +77,32 @@ def verdict(metrics: Metrics) -> Verdict:
 def judge(metrics: Metrics) -> Outcome:
     """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0.
 
-    A gain that is gone where all have the same specificity on test is none: it was bought with false alarms.
+    A change that is gone where all have the same specificity on test is none: it is one in false alarms alone.
     """
     recall = metrics["recall"]
     if not metrics["n"]["accepted"] or not recall.get("gain") or "synthetic" not in recall["arms"]:
         return "not measured"
     low, high = recall["gain"]["ci95"]
+    if traded(recall["gain"], recall.get("matched")):
+        return "unclear"
     if low > 0:
-        return "unclear" if bought(metrics["recall"].get("matched")) else "raised"
+        return "raised"
     if high < 0:
         return "lowered"
     return "unclear" if recall["gain"]["mean"] > 0 else "not raised"
 
 
-def bought(matched: dict[str, Any] | None) -> bool:
-    """Whether a gain is gone at equal specificity (`matched`); never in runs of older versions, which did not measure it."""
-    return matched is not None and matched["gain"]["mean"] <= 0
+def traded(gain: dict[str, Any], matched: dict[str, Any] | None) -> bool:
+    """Whether a change beyond chance is gone at equal specificity: recall traded for false alarms, or the reverse.
+
+    Args:
+        gain: with `ci95`, or None in its place.
+        matched: the comparison at equal specificity; None in runs of older versions, which did not make it.
+    """
+    if matched is None or not gain["ci95"]:
+        return False
+    (low, high), mean = gain["ci95"], matched["gain"]["mean"]
+    return bool((low > 0 and mean <= 0) or (high < 0 and mean >= 0))
 
 
 def control_name(metrics: Metrics) -> str:
@@ -156,6 +166,11 @@ def _headline(metrics: Metrics, outcome: Outcome) -> str:
         return (
             f"Synthetic images cannot be shown to help: recall of {rare} rose from {before} to {after} (gain {change}) over "
             f"{against}, {at}, but with more false alarms, and where both have the same specificity it did not rise."
+        )
+    if gain["ci95"][1] < 0:
+        return (
+            f"Synthetic images cannot be shown to help or to harm: recall of {rare} fell from {before} to {after} (change "
+            f"{change}) against {against}, {at}, but where every arm has the same specificity it did not."
         )
     return (
         f"Synthetic images cannot be shown to help: recall of {rare} was {before} with {against}, {after} with them, "

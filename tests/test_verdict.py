@@ -166,3 +166,12 @@ def test_a_gain_that_is_gone_at_equal_specificity_is_none() -> None:
     assert any("−0.03" in text for text in found.context)
     del metrics["recall"]["matched"]  # a run of an older version
     assert verdict(metrics).outcome == "raised"
+
+
+def test_a_loss_that_is_gone_at_equal_specificity_is_none() -> None:
+    metrics = fake_metrics(gain=-0.05, width=0.02)
+    assert verdict(metrics).outcome == "lowered"
+    metrics["recall"]["matched"]["gain"] |= {"mean": 0.01, "ci95": [-0.02, 0.04]}
+    found = verdict(metrics)
+    assert found.outcome == "unclear"
+    assert "fell from" in found.headline and "has the same specificity it did not" in found.headline
