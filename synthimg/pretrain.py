@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -41,14 +41,14 @@ CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 class Pretrain(Section):
     """Settings of the recipe."""
 
-    corpus: str
-    """Folder with `metadata.jsonl` (file_name, text) of captioned images under permissive licences."""
+    corpus: str | None = None
+    """Folder with `metadata.jsonl` (file_name, text) of captioned images under permissive licences; none: scenes alone."""
     work: str = "outputs/base-model"
     """Folder for data, checkpoints and logs."""
     seed: int = 0
     device: str = "auto"
     resolution: Positive = 128
-    scenes: Positive = 20000
+    scenes: Annotated[int, Field(ge=0)] = 20000
     """Procedural images beside the corpus, of every kind alike."""
     autoencoder: str = ""
     """Folder of an AutoencoderKL to keep; without one it is trained, and `vae_...` and `latent_channels` say how."""
@@ -66,6 +66,8 @@ class Pretrain(Section):
     unet_steps: Positive = 12500
     unet_batch: Positive = 16
     unet_learning_rate: Annotated[float, Field(gt=0)] = 6e-4
+    prediction: Literal["v_prediction", "epsilon"] = "v_prediction"
+    """What the denoiser predicts: v, with zero terminal SNR, or the noise, as SD 1.5 does."""
     caption_dropout: float = 0.1
     ema: float = 0.999
     compile: bool = False
@@ -92,7 +94,7 @@ def pretrain(path: Path, to: Path | None = None) -> Path:
     empty = tokenizer([""], padding="max_length", max_length=settings.tokens, return_tensors="pt")["input_ids"]
     unet, text_encoder = _denoiser(moments, ids, empty, len(tokenizer), settings, work / "unet", device)
     pipeline = StableDiffusionPipeline(
-        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=_scheduler(),
+        vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=_scheduler(settings.prediction),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
     folder = to or work / "model"
@@ -117,11 +119,13 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
     """The training images, uint8 [N, R, R, 3], and their captions: first the corpus, then the scenes."""
     pixel_file, text_file = work / "pixels.npy", work / "captions.json"
     if not text_file.exists():
-        corpus = Path(settings.corpus)
+        corpus = Path(settings.corpus or ".")
         listing = corpus / "metadata.jsonl"
-        if not listing.exists():
+        if settings.corpus and not listing.exists():
             raise UserError(f"corpus: {listing} is missing; expected lines with file_name and text")
-        entries = [json.loads(line) for line in listing.read_text().splitlines()]
+        entries = [json.loads(line) for line in listing.read_text().splitlines()] if settings.corpus else []
+        if not entries and not settings.scenes:
+            raise UserError("corpus, scenes: without a corpus some scenes are needed to train on")
         work.mkdir(parents=True, exist_ok=True)
         side = settings.resolution
         shape = (len(entries) + settings.scenes, side, side, 3)
@@ -204,11 +208,11 @@ def _moments(vae: AutoencoderKL, pixels: np.ndarray, work: Path) -> Tensor:
     return torch.from_numpy(np.load(path))
 
 
-def _scheduler() -> DPMSolverMultistepScheduler:
-    """v-prediction, zero terminal SNR and trailing steps (Lin et al., 2023), sampled by DPM-Solver++ (Lu et al., 2022)."""
+def _scheduler(prediction: str) -> DPMSolverMultistepScheduler:
+    """Trailing steps, v-prediction with zero terminal SNR (Lin et al., 2023), sampled by DPM-Solver++ (Lu et al., 2022)."""
     return DPMSolverMultistepScheduler(
         num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing",
+        prediction_type=prediction, rescale_betas_zero_snr=prediction == "v_prediction", timestep_spacing="trailing",
     )  # fmt: skip
 
 
@@ -242,7 +246,7 @@ def _denoiser(
     if finished.exists():
         both.load_state_dict(load_file(finished))
         return unet, text_encoder
-    schedule = base.training_schedule(_scheduler())
+    schedule = base.training_schedule(_scheduler(settings.prediction))
     weights = dict(both.named_parameters())
     optimizer = torch.optim.AdamW(
         weights.values(), lr=settings.unet_learning_rate, weight_decay=1e-2, betas=(0.9, 0.99), fused=True

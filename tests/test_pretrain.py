@@ -79,3 +79,18 @@ def test_a_kept_autoencoder_that_is_not_there_is_named(recipe: Path, capsys: pyt
     with pytest.raises(SystemExit, match="2"):
         main(["pretrain", str(path)])
     assert "nowhere/vae" in capsys.readouterr().err
+
+
+def test_scenes_alone_and_noise_as_the_target(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = yaml.safe_load(recipe.read_text()) | {"corpus": None, "prediction": "epsilon", "work": str(tmp_path / "work")}
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(settings | {"autoencoder": str(recipe.parent / "work" / "model" / "vae")}))
+    main(["pretrain", str(path)])
+    scheduler = json.loads((tmp_path / "work" / "model" / "scheduler" / "scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "epsilon" and not scheduler["rescale_betas_zero_snr"]
+    assert len(np.load(tmp_path / "work" / "pixels.npy", mmap_mode="r")) == 60
+    path.write_text(yaml.safe_dump(settings | {"scenes": 0, "work": str(tmp_path / "none")}))
+    with pytest.raises(SystemExit) as ended:
+        main(["pretrain", str(path)])
+    assert ended.value.code == 2
+    assert "some scenes are needed" in capsys.readouterr().err
