@@ -49,11 +49,13 @@ ARMS = {
     "oversampled": Arm(balance="draws"),
     "augmented": Arm(augment=True),
     "mirrored": Arm(mirror=True),
+    "mirrored-weighted": Arm(balance="loss", mirror=True),
     "mixup": Arm(mix=True),
     "smote": Arm(smote=True),
     "combined": Arm(balance="draws", augment=True, mix=True),
-    "synthetic": Arm(synthetic=True),
-    "oracle": Arm(reserve=True),
+    # as the arm above in all but the synthetic images, so that their share of a gain can be told
+    "synthetic": Arm(balance="loss", mirror=True, synthetic=True),
+    "oracle": Arm(balance="loss", reserve=True),
 }
 
 
@@ -82,7 +84,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     made = synthetic_features(config, accepted)
     wanted = [ARMS[arm] for arm in config.evaluate.arms]
     views = augmented(config, data, part["train"]) if any(arm.augment for arm in wanted) else []
-    mirrors = mirrored(config, data, len(made)) if any(arm.mirror for arm in wanted) else made[:0]
+    mirrors = mirrored(config, data) if any(arm.mirror for arm in wanted) else made[:0]
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
         spec = ARMS[arm]
@@ -91,14 +93,15 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        for more in [mirrors] * spec.mirror + [made[np.isin(accepted, only)]] * spec.synthetic:
+        turned = filled(mirrors, len(made)) if spec.balance == "none" else mirrors  # weighted classes count alike anyway
+        for more in [turned] * spec.mirror + [made[np.isin(accepted, only)]] * spec.synthetic:
             features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         inputs, codes = np.concatenate(features), np.concatenate(targets)
         if spec.smote:
             inputs, codes = smote(inputs, codes, derive(seed, "smote"), scale)
         return head(inputs, codes, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance, scale,
-                    spec.mix)  # fmt: skip
+                    spec.mix, counting(config, spec, len(inputs), len(only)))  # fmt: skip
 
     return fit
 
@@ -115,21 +118,27 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        more = [filled(np.concatenate(list(mirror_images(config, data))), len(accepted))] if spec.mirror else []
+        more = list(mirror_images(config, data)) if spec.mirror else []
+        if more and spec.balance == "none":
+            more = [filled(np.concatenate(more), len(accepted))]
         more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
         pixels = np.concatenate([data.pixels[rows], *more])
         targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in more)])
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
-                        spec.augment, device, spec.mix)  # fmt: skip
+                        spec.augment, device, spec.mix, counting(config, spec, len(pixels), len(only)))  # fmt: skip
 
     return fit
 
 
-def mirrored(config: Config, data: Prepared, count: int) -> Features:
-    """Features of the mirror images, as many as `filled` makes them."""
-    folder = config.folder / "evaluate" / "features"
-    return filled(cached(mirror_images(config, data), folder, device=choose_device(config.device)), count)
+def counting(config: Config, spec: Arm, rows: int, synthetic: int) -> NDArray[np.float64]:
+    """How much each training row counts [rows]: 1; the synthetic ones, which come last, `evaluate.synthetic_weight`."""
+    return np.where(np.arange(rows) < rows - synthetic * spec.synthetic, 1.0, config.evaluate.synthetic_weight)
+
+
+def mirrored(config: Config, data: Prepared) -> Features:
+    """Features of the mirror images."""
+    return cached(mirror_images(config, data), config.folder / "evaluate" / "features", device=choose_device(config.device))
 
 
 def mirror_images(config: Config, data: Prepared) -> Iterator[Pixels]:

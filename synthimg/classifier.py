@@ -55,6 +55,7 @@ def head(
     balance: Balance = "none",
     scale: tuple[Features, Features] | None = None,
     mix: bool = False,
+    counts: NDArray[np.float64] | None = None,
 ) -> Probabilities:
     """Softmax regression on standardised features by AdamW with a cosine learning rate, on the CPU.
 
@@ -63,6 +64,7 @@ def head(
         labels: [N] in 0..classes-1.
         scale: mean and standard deviation [D] for standardising; default: those of `features`.
         mix: mixup, of features (Zhang et al., 2018).
+        counts: how much each row counts in the loss [N]; default: alike.
 
     Returns:
         [M, classes].
@@ -75,12 +77,12 @@ def head(
     groups = [{"params": [weight], "weight_decay": HEAD_DECAY}, {"params": [bias], "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=HEAD_RATE)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    per_class = class_weights(labels, classes) if balance == "loss" else None
+    weights = row_weights(labels, balance, counts)
     draw = np.random.default_rng(derive(seed, "mixup")) if mix else None
     model = partial(F.linear, weight=weight, bias=bias)
     for rows in order(labels, steps, batch, seed, balanced=balance == "draws"):
         optimiser.zero_grad()
-        batch_loss(model, inputs[rows], targets[rows], balance, per_class, draw).backward()
+        batch_loss(model, inputs[rows], targets[rows], balance, weights[rows], draw).backward()
         optimiser.step()
         schedule.step()
     with torch.no_grad():
@@ -104,37 +106,40 @@ def order(labels: Labels, steps: int, batch: int, seed: int, balanced: bool = Fa
     return rows[: steps * batch].reshape(steps, batch).astype(np.int64)
 
 
-def class_weights(labels: Labels, classes: int) -> Tensor:
-    """Loss weights [classes] inverse to class frequency, 1 on average over the pictures; 0 for absent classes."""
-    counts = np.bincount(labels, minlength=classes)
-    present = counts > 0
-    weights = np.where(present, len(labels) / (present.sum() * np.maximum(counts, 1)), 0)
-    return torch.tensor(weights, dtype=torch.float32)
-
-
-def loss(logits: Tensor, targets: Tensor, balance: Balance, per_class: Tensor | None) -> Tensor:
-    """Mean loss of a batch.
+def row_weights(labels: Labels, balance: Balance, counts: NDArray[np.float64] | None = None) -> Tensor:
+    """Loss weights [N], 1 on average: how much each row counts, and for balance `loss` every class alike in all.
 
     Args:
-        logits: [N, classes]; targets: [N].
-        per_class: loss weights [classes].
+        counts: [N], above 0; default: all 1.
     """
+    weights = np.ones(len(labels)) if counts is None else counts.astype(np.float64)
+    if balance == "loss":
+        weights = weights / np.bincount(labels, weights=weights)[labels]
+    return torch.tensor(weights / weights.mean(), dtype=torch.float32)
+
+
+def loss(logits: Tensor, targets: Tensor, balance: Balance, weights: Tensor) -> Tensor:
+    """Weighted mean loss of a batch.
+
+    Args:
+        logits: [N, classes]; targets, weights: [N].
+    """
+    each = F.cross_entropy(logits, targets, reduction="none")
     if balance == "focal":
-        given = F.log_softmax(logits, dim=1).gather(1, targets[:, None])
-        return -((1 - given.exp()) ** GAMMA * given).mean()
-    return F.cross_entropy(logits, targets, weight=per_class)
+        each = (1 - (-each).exp()) ** GAMMA * each
+    return (weights * each).sum() / weights.sum()
 
 
 def batch_loss(
-    model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor, balance: Balance, per_class: Tensor | None,
+    model: Callable[[Tensor], Tensor], inputs: Tensor, targets: Tensor, balance: Balance, weights: Tensor,
     draw: np.random.Generator | None,
 ) -> Tensor:  # fmt: skip
     """`loss` of a model on a batch; with `draw` the batch is first mixed with itself in pairs (mixup)."""
     if draw is None:
-        return loss(model(inputs), targets, balance, per_class)
+        return loss(model(inputs), targets, balance, weights)
     share, other = float(draw.beta(ALPHA, ALPHA)), draw.permutation(len(targets))
     logits = model(share * inputs + (1 - share) * inputs[other])
-    own, partners = (loss(logits, truth, balance, per_class) for truth in (targets, targets[other]))
+    own, partners = loss(logits, targets, balance, weights), loss(logits, targets[other], balance, weights[other])
     return share * own + (1 - share) * partners
 
 
@@ -179,6 +184,7 @@ def finetune(
     strong: bool = False,
     device: torch.device = CPU,
     mix: bool = False,
+    counts: NDArray[np.float64] | None = None,
 ) -> Probabilities:
     """EfficientNet-Lite0, all layers, at the pictures' own size, with flips and shifted crops; AdamW, cosine rate.
 
@@ -186,6 +192,7 @@ def finetune(
         pixels: uint8 [N, R, R, 3] to train on; queries: [M, R, R, 3] to judge.
         strong: RandAugment (Cubuk et al., 2020) on top.
         mix: mixup (Zhang et al., 2018).
+        counts: how much each picture counts in the loss [N]; default: alike.
 
     Returns:
         [M, classes].
@@ -195,12 +202,12 @@ def finetune(
         optimiser = torch.optim.AdamW(model.parameters(), lr=FINETUNE_RATE, weight_decay=FINETUNE_DECAY)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         targets = torch.from_numpy(labels).to(device)
-        per_class = class_weights(labels, classes).to(device) if balance == "loss" else None
+        weights = row_weights(labels, balance, counts).to(device)
         draw = np.random.default_rng(derive(seed, "mixup")) if mix else None
         for step, rows in enumerate(order(labels, steps, batch, seed, balanced=balance == "draws")):
             images = torch.stack([jitter(pixels[row], derive(seed, step, slot), strong) for slot, row in enumerate(rows)])
             optimiser.zero_grad()
-            batch_loss(model, normalise(images.to(device)), targets[rows], balance, per_class, draw).backward()
+            batch_loss(model, normalise(images.to(device)), targets[rows], balance, weights[rows], draw).backward()
             optimiser.step()
             schedule.step()
         return _judge(model.eval(), queries, batch, device)

@@ -24,11 +24,12 @@ ARMS = {
     "oversampled": "real images, rare class drawn more often",
     "augmented": "real images, strongly augmented, classes as they come",
     "mirrored": "real images, and mirror images of the rare ones: three of each, repeated up to as many as synthetic",
+    "mirrored-weighted": "real images, and mirror images of the rare ones, loss weighted by class",
     "mixup": "real images, mixed in pairs",
     "smote": "real images, features of every class interpolated up to the largest",
     "combined": "real images, strongly augmented and mixed, rare class drawn more often",
-    "synthetic": "real and accepted synthetic images",
-    "oracle": "real images, with the rare ones held in reserve: what more real images would bring",
+    "synthetic": "the same as mirrored-weighted, and accepted synthetic images, each counting less than a real one",
+    "oracle": "real images, with the rare ones held in reserve, loss weighted by class: what more real images would bring",
 }
 """The arms of an evaluation in the order of the report, in words."""
 

@@ -30,6 +30,7 @@ CONTROLS = {
     "oversampled": "oversampling",
     "augmented": "stronger augmentation",
     "mirrored": "mirror images",
+    "mirrored-weighted": "mirror images and class weights",
     "mixup": "mixup",
     "smote": "SMOTE",
     "combined": "augmentation, mixup and oversampling together",

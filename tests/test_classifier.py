@@ -76,11 +76,30 @@ def test_order_shows_every_row_before_any_twice_or_every_class_equally() -> None
     assert labels[balanced].mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_class_weights_average_to_one() -> None:
-    labels = np.repeat([0, 2], [30, 10])
-    weights = classifier.class_weights(labels, 3).numpy()
-    assert weights[labels].mean() == pytest.approx(1)
-    assert weights[2] == pytest.approx(3 * weights[0]) and weights[1] == 0
+def test_row_weights_average_to_one_and_make_classes_equal_where_asked() -> None:
+    labels, counts = np.repeat([0, 2, 2], [30, 4, 10]), np.repeat([1.0, 1.0, 0.2], [30, 4, 10])
+    alike, counted, balanced = (
+        classifier.row_weights(labels, *how).double().numpy() for how in (("none",), ("none", counts), ("loss", counts))
+    )
+    assert (alike == 1).all()
+    for weights in (counted, balanced):
+        assert weights.mean() == pytest.approx(1)
+        assert weights[34:] == pytest.approx(0.2 * weights[30])  # of one class, a fifth each
+    assert counted[0] == pytest.approx(counted[30])
+    assert balanced[labels == 0].sum() == pytest.approx(balanced[labels == 2].sum())
+
+
+def test_a_row_that_counts_n_fold_is_as_n_rows() -> None:
+    labels = clouds(40, 0)[1]
+    counts = np.where(np.arange(40) % 3 == 0, 3.0, 1.0)
+    again = np.repeat(np.arange(40), counts.astype(int))
+    logits = torch.from_numpy(np.random.default_rng(1).normal(size=(40, 2)))
+    for balance in ("none", "loss", "focal"):
+        weights = classifier.row_weights(labels, balance, counts)
+        whole = classifier.row_weights(labels[again], balance)
+        found = classifier.loss(logits, torch.from_numpy(labels), balance, weights)
+        wanted = classifier.loss(logits[again], torch.from_numpy(labels[again]), balance, whole)
+        assert float(found) == pytest.approx(float(wanted))
 
 
 def test_augmentation_depends_on_its_seed_alone() -> None:
@@ -117,7 +136,7 @@ def test_focal_loss_is_cross_entropy_times_the_square_of_what_is_missing() -> No
     logits, targets = torch.tensor([[2.0, 0.0], [0.0, 0.0], [-3.0, 1.0]]), torch.tensor([0, 1, 0])
     given = logits.softmax(dim=1)[torch.arange(3), targets]
     expected = ((1 - given) ** 2 * F.cross_entropy(logits, targets, reduction="none")).mean()
-    assert classifier.loss(logits, targets, "focal", None).item() == pytest.approx(expected.item())
+    assert classifier.loss(logits, targets, "focal", torch.ones(3)).item() == pytest.approx(expected.item())
 
 
 @pytest.mark.parametrize("options", [{"mix": True}, {"balance": "focal"}, {"balance": "draws", "mix": True}])
