@@ -34,7 +34,7 @@ def pretrained(name: str, steps: int, folder: Path) -> Path:
     """The variant's model folder, trained if it is not there yet; data that another variant has made are used again."""
     work = folder / f"{name}-{steps}"
     model = work / "model"
-    if not model.exists():
+    if not (model / "model_index.json").exists():
         recipe = yaml.safe_load(RECIPE.read_text()) | {"work": str(work), "unet_steps": steps} | CHANGES[name]
         work.mkdir(parents=True, exist_ok=True)
         own = {"scenes", "corpus"} & set(CHANGES[name])

@@ -53,9 +53,9 @@ ARMS = {
     "mixup": Arm(mix=True),
     "smote": Arm(smote=True),
     "combined": Arm(balance="draws", augment=True, mix=True),
-    # as the arm above in all but the synthetic images, so that their share of a gain can be told
+    # on the training set of `mirrored-weighted` and synthetic images: against that control they alone can make a gain
     "synthetic": Arm(balance="loss", mirror=True, synthetic=True),
-    "oracle": Arm(balance="loss", reserve=True),
+    "oracle": Arm(balance="loss", mirror=True, reserve=True),
 }
 
 
@@ -84,7 +84,10 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     made = synthetic_features(config, accepted)
     wanted = [ARMS[arm] for arm in config.evaluate.arms]
     views = augmented(config, data, part["train"]) if any(arm.augment for arm in wanted) else []
-    mirrors = mirrored(config, data) if any(arm.mirror for arm in wanted) else made[:0]
+    mirrors = {
+        split: mirrored(config, data, split) if any(arm.mirror for arm in wanted) else made[:0]
+        for split in ("train", "reserve")
+    }
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
         spec = ARMS[arm]
@@ -93,7 +96,9 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        turned = filled(mirrors, len(made)) if spec.balance == "none" else mirrors  # weighted classes count alike anyway
+        # as many as there are synthetic ones where nothing else makes the rare class count
+        turned = filled(mirrors["train"], len(made)) if spec.balance == "none" else mirrors["train"]
+        turned = np.concatenate([turned, mirrors["reserve"]]) if spec.reserve else turned
         for more in [turned] * spec.mirror + [made[np.isin(accepted, only)]] * spec.synthetic:
             features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
@@ -118,7 +123,8 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        more = list(mirror_images(config, data)) if spec.mirror else []
+        turned = ["train", "reserve"] if spec.reserve else ["train"]
+        more = [part for split in turned * spec.mirror for part in mirror_images(config, data, split)]
         if more and spec.balance == "none":
             more = [filled(np.concatenate(more), len(accepted))]
         more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
@@ -136,14 +142,16 @@ def counting(config: Config, spec: Arm, rows: int, synthetic: int) -> NDArray[np
     return np.where(np.arange(rows) < rows - synthetic * spec.synthetic, 1.0, config.evaluate.synthetic_weight)
 
 
-def mirrored(config: Config, data: Prepared) -> Features:
-    """Features of the mirror images."""
-    return cached(mirror_images(config, data), config.folder / "evaluate" / "features", device=choose_device(config.device))
+def mirrored(config: Config, data: Prepared, split: str) -> Features:
+    """Features of the mirror images of one split."""
+    return cached(
+        mirror_images(config, data, split), config.folder / "evaluate" / "features", device=choose_device(config.device)
+    )
 
 
-def mirror_images(config: Config, data: Prepared) -> Iterator[Pixels]:
-    """The rare training images left to right, upside down, and both; a few at a time, uint8 [<= 512, R, R, 3]."""
-    rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == "train")
+def mirror_images(config: Config, data: Prepared, split: str = "train") -> Iterator[Pixels]:
+    """The rare images of a split left to right, upside down, and both; a few at a time, uint8 [<= 512, R, R, 3]."""
+    rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == split)
     for down, right in ((1, -1), (-1, 1), (-1, -1)):
         for part in chunks(data.pixels, np.flatnonzero(rare)):
             yield part[:, ::down, ::right]

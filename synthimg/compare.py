@@ -61,8 +61,8 @@ def warnings(runs: list[Run]) -> list[str]:
                 f"and {len(first.test)}): their recalls are not comparable."
             )
         for key, words in DECISIVE.items():
-            if mine["recall"][key] != theirs["recall"][key]:
-                values = f"{mine['recall'][key]} and {theirs['recall'][key]}"
+            if mine["recall"].get(key) != theirs["recall"].get(key):
+                values = f"{mine['recall'].get(key)} and {theirs['recall'].get(key)}"
                 found.append(f"{run.name} and {first.name} differ in {words}: {values}.")
         if mine["quality"]["extractor"] != theirs["quality"]["extractor"]:
             found.append(f"{run.name} and {first.name} score quality with different features: not comparable.")

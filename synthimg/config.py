@@ -142,7 +142,8 @@ class Methods(Section):
     from_common: Annotated[float, Field(ge=0)] = 0.0
     """Image to image from real training images of the other classes, prompted as the rare class."""
     inpaint: Annotated[float, Field(ge=0)] = 0.0
-    """The same, but only what their masks show is made new; the rest stays the real image's (needs dataset.mask)."""
+    """The same, but only what their masks show, and a margin of 6 % of the side, is made new; the rest stays the real
+    image's own pixels (needs dataset.mask)."""
     controlnet: Annotated[float, Field(ge=0)] = 0.0
     """ControlNet on the condition maps of rare training images (needs finetune.controlnet)."""
 

@@ -66,7 +66,9 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     settings = config.generate
     cells = captions.grid(prompts, settings.axes)
     rare = config.dataset.rare_class
-    rows = []
+    frame, rows = prepared.frame, []
+    if settings.methods.inpaint and prepared.masks is not None:
+        frame = frame.assign(mask=frame["mask"] & prepared.masks.any((1, 2)))  # an empty one leaves nothing to paint
     for method, count in share_out(settings.methods.model_dump(), settings.count).items():
         for i in range(count):
             # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
@@ -76,7 +78,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
             cell = cells[order[i % len(cells)]]
             seed = derive(config.seed, "image", method, i)
             masked = method == "inpaint" or (method == "controlnet" and config.finetune.controlnet == "mask")
-            record = _source(prepared.frame, rare, method, cell, seed, masked)
+            record = _source(frame, rare, method, cell, seed, masked)
             strengths = settings.strength
             row = {
                 "label": rare,
@@ -87,7 +89,8 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 "source": record if method in FROM_IMAGE else "",
                 "condition": record if method == "controlnet" else "",
                 "strength": strengths[i % len(strengths)] if method in FROM_IMAGE else float("nan"),
-                "detail": settings.detail if method in FROM_IMAGE else float("nan"),
+                # what is painted anew has no use for the old object's detail, and what is kept is kept whole
+                "detail": settings.detail if method in ("image", "from_common") else float("nan"),
                 "seed": seed,
                 "guidance": settings.guidance,
                 "steps": settings.steps,
@@ -160,10 +163,10 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
                 conditions=conditions.maps(kind, prepared.pixels, prepared.masks, mapped) if mapped else None,
                 controlnet=controlnet if mapped else None,
             )  # fmt: skip
-            if start is not None and (detail := float(batch["detail"].iloc[0])):
-                images = sample.add_detail(pipeline, images, start, detail)
             if start is not None and region is not None:
                 images = sample.keep_outside(images, start, region)
+            elif start is not None and (detail := float(batch["detail"].iloc[0])):
+                images = sample.add_detail(pipeline, images, start, detail)
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():

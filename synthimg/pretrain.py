@@ -84,6 +84,7 @@ def pretrain(path: Path, to: Path | None = None) -> Path:
     settings = _load(path)
     work = Path(settings.work)
     device = choose_device(settings.device)
+    stage.begin(work, settings.model_dump(include={"seed", "corpus", "scenes", "resolution", "prediction"}))
     pixels, texts = images(settings, work)
     tokenizer = _tokenizer(texts, settings, work / "tokenizer")
     vae = _vae(pixels, settings, work, device)

@@ -81,7 +81,7 @@ def sentence(group: Repeats) -> str:
             f" Where every arm has that specificity on test: {before} with {best}, the best there, {after} with synthetic "
             f"images ({_spread(group.matched['gain'])})"
         )
-        text += ", so the change is one in false alarms alone." if gone else "."
+        text += ", so the change is not called one." if gone else "."
     if low > 0 and not gone and pooled["oracle_gap_closed"] is not None:
         text += f" That is {100 * pooled['oracle_gap_closed']:.0f} % of what more real images bring."
     if pooled["repeats"] < FEW:
@@ -97,7 +97,7 @@ def against_first(groups: list[Repeats]) -> list[str]:
 def _against(first: Repeats, other: Repeats, groups: int) -> str:
     one, two = first.runs[0].metrics, other.runs[0].metrics
     names = f"{first.name} and {other.name}"
-    if one["rare_class"] != two["rare_class"] or any(one["recall"][key] != two["recall"][key] for key in DECISIVE):
+    if one["rare_class"] != two["rare_class"] or any(one["recall"].get(key) != two["recall"].get(key) for key in DECISIVE):
         return f"{names} do not measure the same: not comparable."
     own = {run.config["seed"]: run for run in first.runs}
     shared = [run for run in other.runs if run.config["seed"] in own and own[run.config["seed"]].test == run.test]

@@ -14,7 +14,12 @@ from .errors import UserError
 from .report import read_metrics
 from .verdict import Verdict, verdict
 
-DECISIVE = {"specificity": "the wanted specificity", "classifier": "the classifier", "steps": "the classifier's steps"}
+DECISIVE = {
+    "specificity": "the wanted specificity",
+    "classifier": "the classifier",
+    "steps": "the classifier's steps",
+    "synthetic_weight": "what the synthetic arm is (runs of older versions state no weight)",
+}
 """Keys of metrics.json's `recall` that must be equal for two recalls to be comparable."""
 
 

@@ -78,7 +78,7 @@ def verdict(metrics: Metrics) -> Verdict:
 def judge(metrics: Metrics) -> Outcome:
     """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0.
 
-    A change that is gone where all have the same specificity on test is none: it is one in false alarms alone.
+    A change that is gone where all have the same specificity on test is not called one.
     """
     recall = metrics["recall"]
     if not metrics["n"]["accepted"] or not recall.get("gain") or "synthetic" not in recall["arms"]:
@@ -94,7 +94,7 @@ def judge(metrics: Metrics) -> Outcome:
 
 
 def traded(gain: dict[str, Any], matched: dict[str, Any] | None) -> bool:
-    """Whether a change beyond chance is gone at equal specificity: recall traded for false alarms, or the reverse.
+    """Whether a change beyond chance is gone at equal specificity, against the best control there.
 
     Args:
         gain: with `ci95`, or None in its place.
@@ -166,7 +166,7 @@ def _headline(metrics: Metrics, outcome: Outcome) -> str:
     if gain["ci95"][0] > 0:
         return (
             f"Synthetic images cannot be shown to help: recall of {rare} rose from {before} to {after} (gain {change}) over "
-            f"{against}, {at}, but with more false alarms, and where both have the same specificity it did not rise."
+            f"{against}, {at}, but where every arm has the same specificity it did not rise."
         )
     if gain["ci95"][1] < 0:
         return (
@@ -244,6 +244,11 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
     p, arms = recall["gain"].get("p"), recall["arms"]
     if outcome in ("raised", "lowered") and p is not None and p >= 0.05:
         yield f"The exact McNemar test on the rare test images does not confirm the change (p = {p:.2f})."
+    if outcome == "raised" and "synthetic_weight" in recall and "mirrored-weighted" not in arms:
+        yield (
+            "The synthetic arm also has mirror images and class weights, and the control that has them without synthetic "
+            "images (mirrored-weighted) was not run: part of the gain may be theirs."
+        )
     controls = sum(arm in CONTROLS for arm in arms)
     if outcome == "lowered" and controls > 1:
         yield f"The control is the best of {controls} on these same test images, which makes a loss look larger than it is."

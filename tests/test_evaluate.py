@@ -14,7 +14,7 @@ import pytest
 from fake_run import RARE, fake_run
 
 from synthimg import page
-from synthimg.arms import ARMS, filled, mirror_images
+from synthimg.arms import ARMS, counting, filled, headed, mirror_images
 from synthimg.config import ArmName, Config
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
@@ -164,11 +164,30 @@ def test_a_finished_evaluation_is_left_alone(done: Config) -> None:
     assert file.stat().st_mtime_ns == when
 
 
-def test_arms_share_seeds_and_steps(done: Config) -> None:
-    """The synthetic arm with the real arm's own images would be the real arm: nothing else differs."""
+def test_every_arm_judges_every_image_with_every_seed(done: Config) -> None:
     predictions = pd.read_parquet(done.folder / "evaluate" / "predictions.parquet")
     sizes = predictions.groupby(["arm", "seed"]).size()
     assert sizes.nunique() == 1 and len(sizes) == 2 * len(ARMS)
+
+
+def test_synthetic_rows_count_their_weight_and_the_others_one(done: Config) -> None:
+    assert counting(done, ARMS["synthetic"], 5, 2).tolist() == [1, 1, 1, 0.2, 0.2]
+    assert counting(done, ARMS["mirrored-weighted"], 5, 2).tolist() == [1] * 5
+
+
+def test_synthetic_images_that_count_for_nothing_leave_their_control(done: Config) -> None:
+    data, ids = load(done.folder), list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
+    light = done.model_copy(
+        update={"evaluate": done.evaluate.model_copy(update={"synthetic_weight": 1e-9, "batch_size": 1000})}
+    )
+    found = {arm: headed(light, data, ids)(arm, 0, ids) for arm in ("mirrored-weighted", "synthetic")}
+    whole = headed(
+        light.model_copy(update={"evaluate": light.evaluate.model_copy(update={"synthetic_weight": 1.0})}), data, ids
+    )
+    near, far = (
+        np.abs(scores - found["mirrored-weighted"]).mean() for scores in (found["synthetic"], whole("synthetic", 0, ids))
+    )
+    assert near < far / 3
 
 
 def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) -> None:

@@ -122,7 +122,9 @@ def keep_outside(images: np.ndarray, start: np.ndarray, region: np.ndarray) -> n
         region: bool [N, H, W].
     """
     seam = images.shape[1] / 24
-    inside = np.clip([ndimage.distance_transform_edt(part) / seam for part in region], 0, 1)[..., None]
+    # the distance to what is kept; where nothing is, there is no seam
+    depth = [ndimage.distance_transform_edt(part) if not part.all() else np.full(part.shape, np.inf) for part in region]
+    inside = np.clip(np.stack(depth) / seam, 0, 1)[..., None]
     return np.round(inside * images + (1 - inside) * start).astype(np.uint8)
 
 
