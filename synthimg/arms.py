@@ -96,10 +96,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        # as many as there are synthetic ones where nothing else makes the rare class count
-        turned = filled(mirrors["train"], len(made)) if spec.balance == "none" else mirrors["train"]
-        turned = np.concatenate([turned, mirrors["reserve"]]) if spec.reserve else turned
-        for more in [turned] * spec.mirror + [made[np.isin(accepted, only)]] * spec.synthetic:
+        for more in turned(spec, mirrors.__getitem__, len(made)) + [made[np.isin(accepted, only)]] * spec.synthetic:
             features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         inputs, codes = np.concatenate(features), np.concatenate(targets)
@@ -123,10 +120,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        turned = ["train", "reserve"] if spec.reserve else ["train"]
-        more = [part for split in turned * spec.mirror for part in mirror_images(config, data, split)]
-        if more and spec.balance == "none":
-            more = [filled(np.concatenate(more), len(accepted))]
+        more = turned(spec, lambda split: np.concatenate(list(mirror_images(config, data, split))), len(accepted))
         more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
         pixels = np.concatenate([data.pixels[rows], *more])
         targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in more)])
@@ -135,6 +129,20 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
                         spec.augment, device, spec.mix, counting(config, spec, len(pixels), len(only)))  # fmt: skip
 
     return fit
+
+
+def turned(spec: Arm, mirrors: Callable[[str], NDArray[Any]], synthetic: int) -> list[NDArray[Any]]:
+    """The mirror images an arm trains on.
+
+    Args:
+        mirrors: those of a split, as features or as pixels.
+        synthetic: how many synthetic images there are; as many mirror images where nothing else makes the rare class count.
+    """
+    if not spec.mirror:
+        return []
+    own = mirrors("train")
+    found = [filled(own, synthetic) if spec.balance == "none" else own]
+    return [*found, mirrors("reserve")] if spec.reserve else found
 
 
 def counting(config: Config, spec: Arm, rows: int, synthetic: int) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ ARMS = {
     "smote": "real images, features of every class interpolated up to the largest",
     "combined": "real images, strongly augmented and mixed, rare class drawn more often",
     "synthetic": "the same as mirrored-weighted, and accepted synthetic images, each counting less than a real one",
-    "oracle": "real images, with the rare ones held in reserve, loss weighted by class: what more real images would bring",
+    "oracle": "the same as mirrored-weighted, with the rare images held in reserve: what more real images would bring",
 }
 """The arms of an evaluation in the order of the report, in words."""
 

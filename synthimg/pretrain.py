@@ -120,11 +120,7 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
     """The training images, uint8 [N, R, R, 3], and their captions: first the corpus, then the scenes."""
     pixel_file, text_file = work / "pixels.npy", work / "captions.json"
     if not text_file.exists():
-        corpus = Path(settings.corpus or ".")
-        listing = corpus / "metadata.jsonl"
-        if settings.corpus and not listing.exists():
-            raise UserError(f"corpus: {listing} is missing; expected lines with file_name and text")
-        entries = [json.loads(line) for line in listing.read_text().splitlines()] if settings.corpus else []
+        entries = _entries(Path(settings.corpus)) if settings.corpus else []
         if not entries and not settings.scenes:
             raise UserError("corpus, scenes: without a corpus some scenes are needed to train on")
         work.mkdir(parents=True, exist_ok=True)
@@ -132,8 +128,8 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
         shape = (len(entries) + settings.scenes, side, side, 3)
         pixels = np.lib.format.open_memmap(pixel_file, "w+", np.uint8, shape)
         for i, entry in enumerate(tqdm(entries, desc="corpus", unit="image")):
-            pixels[i] = np.asarray(Image.open(corpus / entry["file_name"]).convert("RGB").resize((side, side)))
-        texts = [entry["text"] for entry in entries]
+            pixels[i] = np.asarray(Image.open(entry[0]).convert("RGB").resize((side, side)))
+        texts = [text for _, text in entries]
         for k in tqdm(range(0, settings.scenes, SCENES_PER_SEED), desc="scenes", unit="batch"):
             count = min(SCENES_PER_SEED, settings.scenes - k)
             scene = scenes.sample(count, torch.Generator().manual_seed(k))
@@ -142,6 +138,15 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
         pixels.flush()
         stage.write_json(text_file, texts)
     return np.load(pixel_file, mmap_mode="r"), json.loads(text_file.read_text())
+
+
+def _entries(corpus: Path) -> list[tuple[Path, str]]:
+    """Files and captions of a corpus."""
+    listing = corpus / "metadata.jsonl"
+    if not listing.exists():
+        raise UserError(f"corpus: {listing} is missing; expected lines with file_name and text")
+    entries = map(json.loads, listing.read_text().splitlines())
+    return [(corpus / entry["file_name"], entry["text"]) for entry in entries]
 
 
 def _tokenizer(texts: list[str], settings: Pretrain, folder: Path) -> CLIPTokenizer:

@@ -157,6 +157,13 @@ def test_mirror_images_show_each_rare_training_image_three_ways_as_often_as_anot
     assert len(counts) == 24 and counts.max() - counts.min() <= 1
 
 
+def test_without_an_arm_of_mirror_images_the_others_train_all_the_same(done: Config) -> None:
+    few = done.model_copy(update={"evaluate": done.evaluate.model_copy(update={"arms": ["real", "weighted"]})})
+    ids = list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
+    data = load(done.folder)
+    np.testing.assert_array_equal(headed(few, data, ids)("real", 0, ids), headed(done, data, ids)("real", 0, ids))
+
+
 def test_a_finished_evaluation_is_left_alone(done: Config) -> None:
     file = done.folder / "evaluate" / "metrics.json"
     when = file.stat().st_mtime_ns

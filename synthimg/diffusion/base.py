@@ -156,11 +156,16 @@ def decode_latents(pipeline: Any, latents: Tensor) -> np.ndarray:
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
 
 
-def reconstruct(pipeline: Any, pixels: np.ndarray) -> np.ndarray:
-    """What the autoencoder makes of images: uint8 [N, H, W, 3] to the same."""
+def mean_latents(pipeline: Any, pixels: np.ndarray) -> Tensor:
+    """Scaled mean latents [N, C, h, w] of images uint8 [N, H, W, 3], where the denoiser lies."""
     # one at a time: in float32 the encoder's widest activation of a large image takes hundreds of megabytes
     means = torch.cat([encode_images(pipeline, pixels[row : row + 1]).chunk(2, 1)[0] for row in range(len(pixels))])
-    return decode_latents(pipeline, (means * pipeline.vae.config.scaling_factor).to(device_of(pipeline)))
+    return (means * pipeline.vae.config.scaling_factor).to(device_of(pipeline))
+
+
+def reconstruct(pipeline: Any, pixels: np.ndarray) -> np.ndarray:
+    """What the autoencoder makes of images: uint8 [N, H, W, 3] to the same."""
+    return decode_latents(pipeline, mean_latents(pipeline, pixels))
 
 
 def device_of(pipeline: Any) -> torch.device:

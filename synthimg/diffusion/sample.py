@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..seeds import derive
-from .base import Prompts, decode_latents, device_of, encode_images, reconstruct
+from .base import Prompts, decode_latents, device_of, mean_latents, reconstruct
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
@@ -97,13 +97,12 @@ def sample(
 
 def _outside(pipeline: Any, start: np.ndarray, region: np.ndarray, seeds: Sequence[int]) -> Any:
     """A callback for diffusers that puts the start image back outside the region after every step."""
-    device = device_of(pipeline)
-    known = encode_images(pipeline, start).chunk(2, 1)[0].to(device) * pipeline.vae.config.scaling_factor
+    known = mean_latents(pipeline, start)
     noises = [
         torch.randn(known.shape[1:], generator=torch.Generator().manual_seed(derive(seed, "outside"))) for seed in seeds
     ]
-    noise = torch.stack(noises).to(device)
-    inside = F.adaptive_max_pool2d(torch.from_numpy(region)[:, None].float(), known.shape[-2:]).bool().to(device)
+    noise = torch.stack(noises).to(known.device)
+    inside = F.adaptive_max_pool2d(torch.from_numpy(region)[:, None].float(), known.shape[-2:]).bool().to(known.device)
 
     def put_back(pipe: Any, number: int, _: Any, state: dict[str, Any]) -> dict[str, Any]:
         # counted from the end: image to image leaves out the first steps
