@@ -1,20 +1,20 @@
 """The arms of the comparison: what each trains on, and the functions that train its classifier.
 
-An arm is one training set and one way to meet class imbalance; arms share steps, batch size, seeds, settings and judged
-images, and differ in nothing else.
+An arm is one training set and one way to meet class imbalance; arms share seeds, settings and judged images, and differ in
+nothing else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .classifier import Balance, Labels, Probabilities, finetune, head, randaugment, smote, standard
+from .classifier import Balance, Labels, Probabilities, finetune, head, power_normalised, randaugment, smote
 from .config import HEAD_ONLY, Config
 from .dataset.prepared import Prepared
 from .device import choose_device
@@ -49,13 +49,11 @@ ARMS = {
     "oversampled": Arm(balance="draws"),
     "augmented": Arm(augment=True),
     "mirrored": Arm(mirror=True),
-    "mirrored-weighted": Arm(balance="loss", mirror=True),
     "mixup": Arm(mix=True),
     "smote": Arm(smote=True),
     "combined": Arm(balance="draws", augment=True, mix=True),
-    # on the training set of `mirrored-weighted` and synthetic images: against that control they alone can make a gain
-    "synthetic": Arm(balance="loss", mirror=True, synthetic=True),
-    "oracle": Arm(balance="loss", mirror=True, reserve=True),
+    "synthetic": Arm(synthetic=True),
+    "oracle": Arm(reserve=True),
 }
 
 
@@ -75,35 +73,39 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     Args:
         accepted: ids of all synthetic images that any fit may use, in plan order.
     """
-    real = {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")}
+    found = {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")}
+    ready = partial(power_normalised, like=found["train"])
+    real = {split: ready(features) for split, features in found.items()}
     part = {split: rows_of(data.frame, split) for split in real}
     queries = np.concatenate([real["validation"], real["test"]])
-    scale = standard(real["train"])
     names, labels = classes_of(data.frame)
     rare = names.index(config.dataset.rare_class)
-    made = synthetic_features(config, accepted)
+    made = ready(synthetic_features(config, accepted))
     wanted = [ARMS[arm] for arm in config.evaluate.arms]
-    views = augmented(config, data, part["train"]) if any(arm.augment for arm in wanted) else []
-    mirrors = {
-        split: mirrored(config, data, split) if any(arm.mirror for arm in wanted) else made[:0]
-        for split in ("train", "reserve")
-    }
+    views = [ready(view) for view in augmented(config, data, part["train"])] if any(arm.augment for arm in wanted) else []
+    mirrors = ready(mirrored(config, data)) if any(arm.mirror for arm in wanted) else made[:0]
 
-    def fit(arm: str, number: int, only: list[str]) -> Probabilities:
+    @cache
+    def trained(arm: str, seed: int, only: tuple[str, ...]) -> Probabilities:
         spec = ARMS[arm]
         features, targets = [real["train"]], [labels[part["train"]]]
         if spec.reserve:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        for more in turned(spec, mirrors.__getitem__, len(made)) + [made[np.isin(accepted, only)]] * spec.synthetic:
+        for more in [mirrors] * spec.mirror + [made[np.isin(accepted, only)]] * spec.synthetic:
             features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
-        seed, settings = derive(config.seed, "classifier", number), config.evaluate
         inputs, codes = np.concatenate(features), np.concatenate(targets)
         if spec.smote:
-            inputs, codes = smote(inputs, codes, derive(seed, "smote"), scale)
-        return head(inputs, codes, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance, scale,
-                    spec.mix, counting(config, spec, len(inputs), len(only)))  # fmt: skip
+            inputs, codes = smote(inputs, codes, derive(seed, "smote"))
+        counts = counting(config, spec, len(inputs), len(only))
+        return head(inputs, codes, len(names), queries, seed, spec.balance, spec.mix, counts)
+
+    def fit(arm: str, number: int, only: list[str]) -> Probabilities:
+        spec = ARMS[arm]
+        # what is not drawn by chance has one optimum, which need not be sought again for every seed
+        chance = spec.smote or spec.mix or spec.balance == "draws"
+        return trained(arm, derive(config.seed, "classifier", number) if chance else 0, tuple(only))
 
     return fit
 
@@ -120,7 +122,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        more = turned(spec, lambda split: np.concatenate(list(mirror_images(config, data, split))), len(accepted))
+        more = list(mirror_images(config, data)) if spec.mirror else []
         more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
         pixels = np.concatenate([data.pixels[rows], *more])
         targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in more)])
@@ -131,45 +133,22 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     return fit
 
 
-def turned(spec: Arm, mirrors: Callable[[str], NDArray[Any]], synthetic: int) -> list[NDArray[Any]]:
-    """The mirror images an arm trains on.
-
-    Args:
-        mirrors: those of a split, as features or as pixels.
-        synthetic: how many synthetic images there are; as many mirror images where nothing else makes the rare class count.
-    """
-    if not spec.mirror:
-        return []
-    own = mirrors("train")
-    found = [filled(own, synthetic) if spec.balance == "none" else own]
-    return [*found, mirrors("reserve")] if spec.reserve else found
-
-
 def counting(config: Config, spec: Arm, rows: int, synthetic: int) -> NDArray[np.float64]:
     """How much each training row counts [rows]: 1; the synthetic ones, which come last, `evaluate.synthetic_weight`."""
     return np.where(np.arange(rows) < rows - synthetic * spec.synthetic, 1.0, config.evaluate.synthetic_weight)
 
 
-def mirrored(config: Config, data: Prepared, split: str) -> Features:
-    """Features of the mirror images of one split."""
-    return cached(
-        mirror_images(config, data, split), config.folder / "evaluate" / "features", device=choose_device(config.device)
-    )
+def mirrored(config: Config, data: Prepared) -> Features:
+    """Features of `mirror_images`."""
+    return cached(mirror_images(config, data), config.folder / "evaluate" / "features", device=choose_device(config.device))
 
 
-def mirror_images(config: Config, data: Prepared, split: str = "train") -> Iterator[Pixels]:
-    """The rare images of a split left to right, upside down, and both; a few at a time, uint8 [<= 512, R, R, 3]."""
-    rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == split)
+def mirror_images(config: Config, data: Prepared) -> Iterator[Pixels]:
+    """The rare training images left to right, upside down, and both; a few at a time, uint8 [<= 512, R, R, 3]."""
+    rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == "train")
     for down, right in ((1, -1), (-1, 1), (-1, -1)):
         for part in chunks(data.pixels, np.flatnonzero(rare)):
             yield part[:, ::down, ::right]
-
-
-def filled(rows: NDArray[Any], count: int) -> NDArray[Any]:
-    """The rows over and over up to `count`, and at least each once: so the control adds as many rare examples as there are
-    synthetic ones.
-    """
-    return rows[np.arange(max(count, len(rows))) % len(rows)]
 
 
 def rows_of(frame: pd.DataFrame, split: str) -> Rows:

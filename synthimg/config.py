@@ -180,7 +180,6 @@ ArmName = Literal[
     "oversampled",
     "augmented",
     "mirrored",
-    "mirrored-weighted",
     "mixup",
     "smote",
     "combined",
@@ -197,8 +196,9 @@ class Evaluate(Section):
     classifier: Literal["head", "finetune"] = "head"
     """head: linear head on frozen ImageNet features; finetune: the whole backbone is trained."""
     steps: Positive = 400
-    """Optimiser steps of every arm's classifier, the same for all."""
+    """Optimiser steps of every arm's classifier where the backbone is fine-tuned; the head is brought to its optimum."""
     batch_size: Positive = 64
+    """Where the backbone is fine-tuned."""
     synthetic_weight: Annotated[float, Field(gt=0, le=1)] = 0.2
     """How much a synthetic image counts in training beside a real one."""
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
@@ -207,8 +207,8 @@ class Evaluate(Section):
     """Also train the synthetic arm with fewer of the images, and without those of each attribute value and method: which of
     them help? A dozen classifiers a seed more; switch it off where the backbone is fine-tuned and time is short."""
     arms: list[ArmName] = list(get_args(ArmName))
-    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. The synthetic arm
-    is `mirrored-weighted` and the synthetic images. (smote works on features, so it goes with the head only.)"""
+    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. (smote works on
+    features, so it goes with the head only.)"""
     extractor: Literal["auto", "inception", "efficientnet-lite0"] = "auto"
     """Features of FID and KID. auto: Inception where its weights are at hand, else EfficientNet-Lite0."""
     inception_weights: str | None = None

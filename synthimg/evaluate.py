@@ -147,7 +147,8 @@ def recall(config: Config, frame: pd.DataFrame, judged: dict[str, Outcome], test
     for arm, described in compared["arms"].items():
         described["n_train"] = trained_on(frame, ARMS[arm], config.dataset.rare_class, accepted)
     return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
-            "steps": settings.steps, "synthetic_weight": settings.synthetic_weight, **compared}  # fmt: skip
+            "steps": settings.steps if settings.classifier == "finetune" else None,
+            "synthetic_weight": settings.synthetic_weight, **compared}  # fmt: skip
 
 
 def with_only(config: Config, frame: pd.DataFrame, fit: Fit, saved: Path, ids: list[str]) -> Outcome:

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .classifier import head
+from .classifier import head, power_normalised
 from .config import Config
 from .dataset import captions
 from .dataset.attributes import measure
@@ -23,12 +23,8 @@ from .dataset.prepared import load, prompts_of
 from .device import choose_device
 from .metrics.features import Features, Pixels, cached, chunks
 from .metrics.nearest import copy_threshold, duplicates, nearest
-from .seeds import derive
 from .stage import check, finish, is_done, key, write_table
 from .synthetic import pictures, plan
-
-STEPS, BATCH = 400, 64
-"""Optimiser steps and batch size of the judging classifier."""
 
 
 def filter_images(config: Config) -> Path:
@@ -51,7 +47,7 @@ def filter_images(config: Config) -> Path:
     synthetic = cached(pictures(run, ids, config.resolution), cache, device=device)
 
     labels = data.frame["label"].to_numpy()[part["train"]]
-    confidence = rare_confidence(training, labels, synthetic, config.dataset.rare_class, derive(config.seed, "filter"))
+    confidence = rare_confidence(training, labels, synthetic, config.dataset.rare_class)
     originals = np.concatenate([training, mirrored])
     neighbour, distance = nearest(synthetic, originals)
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
@@ -80,12 +76,11 @@ def flipped(parts: Iterator[Pixels]) -> Iterator[Pixels]:
     return (part[:, :, ::-1] for part in parts)
 
 
-def rare_confidence(
-    training: Features, labels: NDArray[np.object_], synthetic: Features, rare: str, seed: int
-) -> NDArray[np.float64]:
-    """Probability [N] of the rare class for synthetic features [N, D], by a head trained on class-balanced draws."""
+def rare_confidence(training: Features, labels: NDArray[np.object_], synthetic: Features, rare: str) -> NDArray[np.float64]:
+    """Probability [N] of the rare class for synthetic features [N, D], by a head whose loss is weighted by class."""
     classes, codes = np.unique(labels.astype(str), return_inverse=True)
-    probabilities = head(training, codes, len(classes), synthetic, STEPS, BATCH, seed, balance="draws")
+    inputs, asked = (power_normalised(part, training) for part in (training, synthetic))
+    probabilities = head(inputs, codes, len(classes), asked, balance="loss")
     return probabilities[:, int(np.flatnonzero(classes == rare)[0])]
 
 

@@ -23,13 +23,12 @@ ARMS = {
     "focal": "real images, focal loss",
     "oversampled": "real images, rare class drawn more often",
     "augmented": "real images, strongly augmented, classes as they come",
-    "mirrored": "real images, and mirror images of the rare ones: three of each, repeated up to as many as synthetic",
-    "mirrored-weighted": "real images, and mirror images of the rare ones, loss weighted by class",
+    "mirrored": "real images, and mirror images of the rare ones: three of each",
     "mixup": "real images, mixed in pairs",
     "smote": "real images, features of every class interpolated up to the largest",
     "combined": "real images, strongly augmented and mixed, rare class drawn more often",
-    "synthetic": "the same as mirrored-weighted, and accepted synthetic images, each counting less than a real one",
-    "oracle": "the same as mirrored-weighted, with the rare images held in reserve: what more real images would bring",
+    "synthetic": "real images, and accepted synthetic ones, each counting less than a real one",
+    "oracle": "real images, with the rare ones held in reserve: what more real images would bring",
 }
 """The arms of an evaluation in the order of the report, in words."""
 

@@ -17,7 +17,7 @@ from .verdict import Verdict, verdict
 DECISIVE = {
     "specificity": "the wanted specificity",
     "classifier": "the classifier",
-    "steps": "the classifier's steps",
+    "steps": "the classifier's steps (none: the head of newer versions, at its optimum)",
     "synthetic_weight": "what the synthetic arm is (runs of older versions state no weight)",
 }
 """Keys of metrics.json's `recall` that must be equal for two recalls to be comparable."""

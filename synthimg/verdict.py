@@ -30,7 +30,6 @@ CONTROLS = {
     "oversampled": "oversampling",
     "augmented": "stronger augmentation",
     "mirrored": "mirror images",
-    "mirrored-weighted": "mirror images and class weights",
     "mixup": "mixup",
     "smote": "SMOTE",
     "combined": "augmentation, mixup and oversampling together",
@@ -244,11 +243,6 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
     p, arms = recall["gain"].get("p"), recall["arms"]
     if outcome in ("raised", "lowered") and p is not None and p >= 0.05:
         yield f"The exact McNemar test on the rare test images does not confirm the change (p = {p:.2f})."
-    if outcome == "raised" and "synthetic_weight" in recall and "mirrored-weighted" not in arms:
-        yield (
-            "The synthetic arm also has mirror images and class weights, and the control that has them without synthetic "
-            "images (mirrored-weighted) was not run: part of the gain may be theirs."
-        )
     controls = sum(arm in CONTROLS for arm in arms)
     if outcome == "lowered" and controls > 1:
         yield f"The control is the best of {controls} on these same test images, which makes a loss look larger than it is."
@@ -288,7 +282,11 @@ def _few(metrics: Metrics) -> Iterator[str]:
 
 def _scope(metrics: Metrics) -> str:
     """What the intervals leave out, whatever the run."""
-    seeds = ", which differ in drawing order only" if metrics["recall"]["classifier"] == "head" else ""
+    seeds = (
+        ", which change only what is drawn by chance (oversampling, mixup, SMOTE)"
+        if metrics["recall"]["classifier"] == "head"
+        else ""
+    )
     return (
         f"The intervals cover the choice of test images alone, averaged over the seeds{seeds}; one split, one fine-tuning "
         "and one generation stand behind them, and others may give another result."

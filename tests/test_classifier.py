@@ -26,44 +26,68 @@ def clouds(
     return features.astype(np.float32), labels
 
 
-def test_head_is_as_good_as_scikit_learn() -> None:
-    (features, labels), (queries, truth) = clouds(300, 0), clouds(2000, 1)
-    mine = classifier.head(features, labels, 2, queries, 400, 64, seed=0)
-    theirs = LogisticRegression(C=0.01).fit(features, labels).predict_proba(queries)
-    assert mine.shape == (2000, 2)
-    np.testing.assert_allclose(mine.sum(axis=1), 1)
-    assert auc(mine[truth == 1, 1], mine[truth == 0, 1]) > auc(theirs[truth == 1, 1], theirs[truth == 0, 1]) - 0.01
+@pytest.mark.parametrize("counted", [False, True])
+def test_head_is_scikit_learns_logistic_regression(counted: bool) -> None:
+    (features, labels), (queries, _) = clouds(300, 0), clouds(100, 1)
+    labels = labels + (np.arange(300) % 5 == 0)
+    counts = np.where(np.arange(300) % 3 == 0, 0.2, 1.0) if counted else None
+    mine = classifier.head(features, labels, 3, queries, counts=counts)
+    theirs = LogisticRegression(C=classifier.HEAD_C, tol=1e-8, max_iter=1000).fit(features, labels, sample_weight=counts)
+    np.testing.assert_allclose(mine, theirs.predict_proba(queries), atol=1e-4)
 
 
-def test_head_is_deterministic_and_leaves_the_global_random_state_alone() -> None:
-    features, labels = clouds(60, 0)
+def test_power_normalised_features_have_roots_one_scale_and_one_centre() -> None:
+    features = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32) * np.arange(1, 9, dtype=np.float32)
+    found = classifier.power_normalised(features, features)
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
+    assert (found**2).mean() == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(classifier.power_normalised(100 * features, 100 * features), found, atol=1e-4)
+    np.testing.assert_array_equal(classifier.power_normalised(features[:3], features), found[:3])
+
+
+@pytest.mark.parametrize("options", [{}, {"balance": "draws"}, {"mix": True}])
+def test_head_is_deterministic_and_leaves_the_global_random_state_alone(options: dict[str, Any]) -> None:
+    features, labels = clouds(60, 0, rare=20)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    first = classifier.head(features, labels, 2, features, 20, 16, seed=1)
-    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, features, 20, 16, seed=1))
-    assert not np.array_equal(first, classifier.head(features, labels, 2, features, 20, 16, seed=2))
+    first = classifier.head(features, labels, 2, features, seed=1, **options)
+    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, features, seed=1, **options))
+    # chance has a part only where rows are drawn or mixed
+    assert np.array_equal(first, classifier.head(features, labels, 2, features, seed=2, **options)) == (not options)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_head_judges_each_query_by_itself() -> None:
     (features, labels), (queries, _) = clouds(60, 0), clouds(30, 1)
-    together = classifier.head(features, labels, 2, queries, 20, 16, seed=1)
-    apart = classifier.head(features, labels, 2, queries[:5], 20, 16, seed=1)
+    together, apart = (classifier.head(features, labels, 2, asked) for asked in (queries, queries[:5]))
     np.testing.assert_allclose(together[:5], apart, atol=1e-6)
 
 
 @pytest.mark.parametrize("balance", ["loss", "draws"])
 def test_balance_raises_recall_of_the_rare_class(balance: classifier.Balance) -> None:
     (features, labels), (queries, truth) = clouds(400, 0, rare=20, shift=0.15), clouds(600, 1, shift=0.15)
-    plain = classifier.head(features, labels, 2, queries, 200, 64, seed=0)
-    balanced = classifier.head(features, labels, 2, queries, 200, 64, seed=0, balance=balance)
+    plain, balanced = (classifier.head(features, labels, 2, queries, balance=how) for how in ("none", balance))
     found = (plain[truth == 1, 1] > 0.5).mean(), (balanced[truth == 1, 1] > 0.5).mean()
     assert found[1] > found[0] + 0.2
 
 
+def test_head_tells_a_rare_class_from_many_others_where_features_vary_together() -> None:
+    """A head trained by Adam gets 0.54 to 0.62 here: the gradients of a class of few rows are noise, which it blows up."""
+    rng = np.random.default_rng(0)
+    labels, truth = np.repeat(np.arange(7), [1500, 250, 250, 250, 120, 120, 20]), np.repeat(np.arange(7), 100)
+    centres, shared = rng.normal(size=(7, 300)) * 0.22, rng.normal(size=(20, 300)) * 0.75
+
+    def drawn(classes: np.ndarray) -> np.ndarray:
+        common = rng.normal(size=(len(classes), 20)) @ shared
+        return (centres[classes] + common + rng.normal(size=(len(classes), 300))).astype(np.float32)
+
+    score = classifier.head(drawn(labels), labels, 7, drawn(truth))[:, 6]
+    assert auc(score[truth == 6], score[truth != 6]) > 0.75
+
+
 def test_head_with_three_classes_one_of_them_absent() -> None:
     features, labels = clouds(60, 0)
-    found = classifier.head(features, labels * 2, 3, features, 50, 16, seed=0, balance="loss")
+    found = classifier.head(features, labels * 2, 3, features, balance="loss")
     assert found.shape == (60, 3)
     assert found[:, 1].max() < 0.5
 
@@ -76,14 +100,14 @@ def test_order_shows_every_row_before_any_twice_or_every_class_equally() -> None
     assert labels[balanced].mean() == pytest.approx(0.5, abs=0.03)
 
 
-def test_row_weights_average_to_one_and_make_classes_equal_where_asked() -> None:
+def test_row_weights_keep_their_sum_and_make_classes_equal_where_asked() -> None:
     labels, counts = np.repeat([0, 2, 2], [30, 4, 10]), np.repeat([1.0, 1.0, 0.2], [30, 4, 10])
     alike, counted, balanced = (
         classifier.row_weights(labels, *how).double().numpy() for how in (("none",), ("none", counts), ("loss", counts))
     )
     assert (alike == 1).all()
     for weights in (counted, balanced):
-        assert weights.mean() == pytest.approx(1)
+        assert weights.sum() == pytest.approx(counts.sum())
         assert weights[34:] == pytest.approx(0.2 * weights[30])  # of one class, a fifth each
     assert counted[0] == pytest.approx(counted[30])
     assert balanced[labels == 0].sum() == pytest.approx(balanced[labels == 2].sum())
@@ -142,11 +166,22 @@ def test_focal_loss_is_cross_entropy_times_the_square_of_what_is_missing() -> No
 @pytest.mark.parametrize("options", [{"mix": True}, {"balance": "focal"}, {"balance": "draws", "mix": True}])
 def test_mixup_and_focal_loss_learn_and_repeat(options: dict[str, Any]) -> None:
     (features, labels), (queries, truth) = clouds(300, 0), clouds(600, 1)
-    first = classifier.head(features, labels, 2, queries, 200, 64, seed=0, **options)
-    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, queries, 200, 64, seed=0, **options))
-    plain = classifier.head(features, labels, 2, queries, 200, 64, seed=0)
+    first = classifier.head(features, labels, 2, queries, **options)
+    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, queries, **options))
+    plain = classifier.head(features, labels, 2, queries)
     assert not np.array_equal(first, plain)
     assert auc(first[truth == 1, 1], first[truth == 0, 1]) > auc(plain[truth == 1, 1], plain[truth == 0, 1]) - 0.03
+
+
+def test_mixup_mixes_rows_in_the_shares_in_which_their_targets_count() -> None:
+    inputs, targets = torch.eye(6), torch.arange(6)
+    weights = torch.tensor([1.0, 1.0, 1.0, 1.0, 0.2, 0.2])
+    mixed, wanted, shares = classifier.mixup(inputs, targets, weights, np.random.default_rng(0))
+    assert wanted[:6].tolist() == targets.tolist() and sorted(wanted[6:].tolist()) == targets.tolist()
+    # a unit vector mixed with another shows how much of each there is
+    found = torch.zeros(6, 6).index_put_((targets, wanted[:6]), shares[:6] / weights, accumulate=True)
+    found.index_put_((targets, wanted[6:]), shares[6:] / weights[wanted[6:]], accumulate=True)
+    torch.testing.assert_close(mixed, found)
 
 
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 2**63))
