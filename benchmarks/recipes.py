@@ -4,14 +4,16 @@ python benchmarks/recipes.py outputs/RUN outputs/RUN ... --overrides generate.co
 
 Each RUN is a fine-tuned run with `generate.detail` and a rare budget; one from each of several splits. Its plan (with the
 overrides) is drawn with and without the detail of the start images, and each selection joins the real training images.
-Recall of the rare class is taken on the images in reserve and in validation where 5 % of the other validation images are
-above the threshold: the same images set the threshold and are counted, so read differences, not levels.
+All classes are told apart, as in an evaluation. Recall of the rare class is taken on the images in reserve and in
+validation where 5 % of the other validation images are above the threshold: the same images set the threshold and are
+counted, so read differences, not levels.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthimg import generate, stage
-from synthimg.arms import filled, mirror_images
-from synthimg.classifier import head, smote, standard
+from synthimg.arms import SYMMETRIES, symmetric
+from synthimg.classifier import Balance, head, power_normalised, smote
 from synthimg.config import Config, load
 from synthimg.dataset import prepared
 from synthimg.dataset.prepared import Prepared, prompts_of
@@ -29,7 +31,8 @@ from synthimg.filter import rare_confidence
 from synthimg.metrics.features import Features, cached, chunks
 from synthimg.metrics.recall import auc
 
-SEEDS = 3
+COUNTS = (0.1, 0.3, 1.0)
+"""How much a synthetic image counts beside a real one."""
 
 
 def drawn(config: Config, data: Prepared, folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
@@ -41,7 +44,7 @@ def drawn(config: Config, data: Prepared, folder: Path) -> tuple[pd.DataFrame, n
 
 
 def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, int, float, float]]:
-    """Name, synthetic images, recall and AUC of each selection."""
+    """Name, further rows, recall and AUC of each training set."""
     config = load(run / "config.yaml", [*overrides, f"outputs={run.parent}"])
     data, rare_class = prepared.load(run), config.dataset.rare_class
     frame = data.frame
@@ -54,48 +57,51 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         return cached(chunks(data.pixels, np.flatnonzero(rows)), cache)
 
     training = real(split == "train")
-    labels, scale = rare[split == "train"].astype(np.int64), standard(training)
-    held_out = [real(rare & np.isin(split, ["validation", "reserve"])), real(~rare & (split == "validation"))]
+    turned = [cached(symmetric(config, data, *which), cache) for which in SYMMETRIES]
+    ready = partial(power_normalised, like=training)
+    names, labels = np.unique(frame["label"].to_numpy(str)[split == "train"], return_inverse=True)
+    code = int(np.flatnonzero(names == rare_class)[0])
+    ours, others = (real(rare & np.isin(split, ["validation", "reserve"])), real(~rare & (split == "validation")))
+    queries = ready(np.concatenate([ours, others]))
 
-    def score(name: str, more: Features, balance: str = "none") -> tuple[str, int, float, float]:
-        inputs = np.concatenate([training, more])
-        codes = np.concatenate([labels, np.ones(len(more), np.int64)])
-        return judged(name, len(more), inputs, codes, balance)
-
-    def judged(
-        name: str, count: int, inputs: Features, codes: NDArray[np.int64], balance: str
+    def score(
+        name: str, more: Features, count: float = 1, balance: Balance = "none", smoothed: bool = False
     ) -> tuple[str, int, float, float]:
-        found = []
-        for seed in range(SEEDS):
-            both = head(inputs, codes, 2, np.concatenate(held_out), 400, 64, seed, balance, scale)[:, 1]  # type: ignore[arg-type]
-            ours, others = both[: len(held_out[0])], both[len(held_out[0]) :]
-            found.append((float((ours > np.quantile(others, config.evaluate.specificity)).mean()), auc(ours, others)))
-        recall, area = np.mean(np.array(found, float), axis=0)
-        return name, count, float(recall), float(area)
+        inputs = ready(np.concatenate([training, more]))
+        codes = np.concatenate([labels, np.full(len(more), code)])
+        counts = np.repeat([1, count], [len(training), len(more)])
+        if smoothed:
+            inputs, codes = smote(inputs, codes, 0)
+            counts = np.ones(len(inputs))
+        found = head(inputs, codes, len(names), queries, balance=balance, counts=counts)[:, code]
+        first, second = found[: len(ours)], found[len(ours) :]
+        recall = float((first > np.quantile(second, config.evaluate.specificity)).mean())
+        return name, len(more), recall, float(auc(first, second) or 0)
 
     nothing = training[:0]
     yield score("real", nothing)
-    yield score("oversampled", nothing, "draws")
-    yield score("weighted", nothing, "loss")
-    yield judged("smote", 0, *smote(training, labels, 0, scale), "none")
+    yield score("weighted", nothing, balance="loss")
+    yield score("smote", nothing, smoothed=True)
+    yield score("mirror images", np.concatenate(turned[:3]))
+    yield score("mirror images and quarter turns", np.concatenate(turned))
     without = config.model_copy(update={"generate": config.generate.model_copy(update={"detail": 0.0})})
     rows, plain = drawn(without, data, cache / "recipes" / f"{run.name}-plain")
     rows, whole = drawn(config, data, cache / "recipes" / run.name)
-    made = {"without detail": features(plain), "": features(whole)}
     method, where = rows["method"].to_numpy(), {name: row for row, name in enumerate(frame["id"])}
-    yield score("mirror images", filled(cached(mirror_images(config, data), cache), len(rows)))
+    made, strengths = {"without detail": features(plain), "": features(whole)}, rows["strength"].to_numpy()
     sources = features(data.pixels[[where[name] for name in rows["source"][method == "from_common"]]])
-    yield score("common start images themselves, called rare", sources)
+    sets = {"common start images themselves, called rare": sources}
     for words, found in made.items():
-        for name in rows["method"].unique():
-            yield score(f"{name} {words}", found[method == name])
-        yield score(f"all {words}", found)
-    strengths = rows["strength"].to_numpy()
+        sets |= {f"{name} {words}": found[method == name] for name in rows["method"].unique()}
+        sets |= {f"all {words}": found}
     for strength in sorted(set(strengths[~np.isnan(strengths)])):
-        yield score(f"all but strength {strength:g}", made[""][strengths != strength])
-    confidence = rare_confidence(training, frame["label"].to_numpy()[split == "train"], made[""], rare_class, 0)
-    for least in (0.2, 0.5):
-        yield score(f"all, confidence >= {least}", made[""][confidence >= least])
+        sets[f"strength {strength:g} alone"] = made[""][strengths == strength]
+    confidence = rare_confidence(training, frame["label"].to_numpy()[split == "train"], made[""], rare_class)
+    for least in (0.05, 0.2, 0.5):
+        sets[f"all, confidence >= {least}"] = made[""][confidence >= least]
+    for name, found in sets.items():
+        for count in COUNTS:
+            yield score(f"{name}, counting {count:g}", found, count)
 
 
 def main(runs: list[Path], overrides: list[str], cache: Path) -> None:

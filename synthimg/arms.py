@@ -22,6 +22,9 @@ from .metrics.features import Extractor, Features, Pixels, cached, chunks
 from .seeds import derive
 from .synthetic import pictures, plan
 
+SYMMETRIES = [(down, right, turn) for turn in (False, True) for down in (1, -1) for right in (1, -1)][1:]
+"""The square's but for the identity, three mirrored both ways and four with a quarter turn: (step down, step right, are rows
+and columns swapped)."""
 VIEWS = 2
 """RandAugment views per training image of the augmented arm's head, beside the image itself."""
 Rows = NDArray[np.int64]
@@ -31,11 +34,14 @@ Fit = Callable[[str, int, list[str]], Probabilities]
 
 @dataclass(frozen=True)
 class Arm:
-    """What an arm trains on besides the real training split, and how it meets class imbalance."""
+    """What an arm trains on besides the real training split, and how it meets class imbalance.
+
+    `symmetries`: how many of SYMMETRIES show the rare images once more.
+    """
 
     balance: Balance = "none"
     augment: bool = False
-    mirror: bool = False
+    symmetries: int = 0
     mix: bool = False
     smote: bool = False
     synthetic: bool = False
@@ -48,7 +54,8 @@ ARMS = {
     "focal": Arm(balance="focal"),
     "oversampled": Arm(balance="draws"),
     "augmented": Arm(augment=True),
-    "mirrored": Arm(mirror=True),
+    "mirrored": Arm(symmetries=3),
+    "turned": Arm(symmetries=7),
     "mixup": Arm(mix=True),
     "smote": Arm(smote=True),
     "combined": Arm(balance="draws", augment=True, mix=True),
@@ -83,7 +90,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     made = ready(synthetic_features(config, accepted))
     wanted = [ARMS[arm] for arm in config.evaluate.arms]
     views = [ready(view) for view in augmented(config, data, part["train"])] if any(arm.augment for arm in wanted) else []
-    mirrors = ready(mirrored(config, data)) if any(arm.mirror for arm in wanted) else made[:0]
+    turned = [ready(part) for part in symmetric_features(config, data, max(arm.symmetries for arm in wanted))]
 
     @cache
     def trained(arm: str, seed: int, only: tuple[str, ...]) -> Probabilities:
@@ -93,7 +100,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
         if spec.augment:
             features, targets = [*features, *views], targets * (1 + len(views))
-        for more in [mirrors] * spec.mirror + [made[np.isin(accepted, only)]] * spec.synthetic:
+        for more in turned[: spec.symmetries] + [made[np.isin(accepted, only)]] * spec.synthetic:
             features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
         inputs, codes = np.concatenate(features), np.concatenate(targets)
         if spec.smote:
@@ -122,7 +129,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        more = list(mirror_images(config, data)) if spec.mirror else []
+        more = [part for which in SYMMETRIES[: spec.symmetries] for part in symmetric(config, data, *which)]
         more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
         pixels = np.concatenate([data.pixels[rows], *more])
         targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in more)])
@@ -138,17 +145,18 @@ def counting(config: Config, spec: Arm, rows: int, synthetic: int) -> NDArray[np
     return np.where(np.arange(rows) < rows - synthetic * spec.synthetic, 1.0, config.evaluate.synthetic_weight)
 
 
-def mirrored(config: Config, data: Prepared) -> Features:
-    """Features of `mirror_images`."""
-    return cached(mirror_images(config, data), config.folder / "evaluate" / "features", device=choose_device(config.device))
+def symmetric_features(config: Config, data: Prepared, count: int) -> list[Features]:
+    """Features of `symmetric` for the first `count` symmetries."""
+    device, cache = choose_device(config.device), config.folder / "evaluate" / "features"
+    return [cached(symmetric(config, data, *which), cache, device=device) for which in SYMMETRIES[:count]]
 
 
-def mirror_images(config: Config, data: Prepared) -> Iterator[Pixels]:
-    """The rare training images left to right, upside down, and both; a few at a time, uint8 [<= 512, R, R, 3]."""
+def symmetric(config: Config, data: Prepared, down: int, right: int, turn: bool) -> Iterator[Pixels]:
+    """The rare training images as one of SYMMETRIES shows them; a few at a time, uint8 [<= 512, R, R, 3]."""
     rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == "train")
-    for down, right in ((1, -1), (-1, 1), (-1, -1)):
-        for part in chunks(data.pixels, np.flatnonzero(rare)):
-            yield part[:, ::down, ::right]
+    for part in chunks(data.pixels, np.flatnonzero(rare)):
+        shown = part[:, ::down, ::right]
+        yield shown.swapaxes(1, 2) if turn else shown
 
 
 def rows_of(frame: pd.DataFrame, split: str) -> Rows:

@@ -180,6 +180,7 @@ ArmName = Literal[
     "oversampled",
     "augmented",
     "mirrored",
+    "turned",
     "mixup",
     "smote",
     "combined",

@@ -24,6 +24,7 @@ ARMS = {
     "oversampled": "real images, rare class drawn more often",
     "augmented": "real images, strongly augmented, classes as they come",
     "mirrored": "real images, and mirror images of the rare ones: three of each",
+    "turned": "real images, and the rare ones mirrored and turned by quarters: seven of each",
     "mixup": "real images, mixed in pairs",
     "smote": "real images, features of every class interpolated up to the largest",
     "combined": "real images, strongly augmented and mixed, rare class drawn more often",

@@ -30,6 +30,7 @@ CONTROLS = {
     "oversampled": "oversampling",
     "augmented": "stronger augmentation",
     "mirrored": "mirror images",
+    "turned": "mirror images and quarter turns",
     "mixup": "mixup",
     "smote": "SMOTE",
     "combined": "augmentation, mixup and oversampling together",

@@ -14,7 +14,7 @@ import pytest
 from fake_run import RARE, fake_run
 
 from synthimg import page
-from synthimg.arms import ARMS, counting, headed, mirror_images
+from synthimg.arms import ARMS, SYMMETRIES, counting, headed, symmetric
 from synthimg.config import ArmName, Config
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
@@ -145,14 +145,16 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
         assert digest(other.folder / "evaluate" / name) == digest(done.folder / "evaluate" / name), name
 
 
-def test_mirror_images_show_each_rare_training_image_three_ways(done: Config) -> None:
+def test_symmetries_show_each_rare_training_image_in_all_the_other_ways_of_a_square(done: Config) -> None:
     data = load(done.folder)
-    found = np.concatenate(list(mirror_images(done, data)))
+    found = np.concatenate([part for which in SYMMETRIES for part in symmetric(done, data, *which)])
     rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
-    assert len(found) == 24 and len(rare) == 8
+    assert len(found) == 56 and len(rare) == 8
     assert (found[0, :, ::-1] == rare[0]).all() and (found[8, ::-1] == rare[0]).all()
     assert (found[16, ::-1, ::-1] == rare[0]).all()
-    assert len(np.unique(found.reshape(len(found), -1), axis=0)) == 24
+    ways = [np.rot90(view, turns, (1, 2)) for view in (rare, rare[:, :, ::-1]) for turns in range(4)]
+    every = {image.tobytes() for image in map(np.ascontiguousarray, np.concatenate(ways))}
+    assert {image.tobytes() for image in map(np.ascontiguousarray, found)} == every - {image.tobytes() for image in rare}
 
 
 def test_without_an_arm_of_mirror_images_the_others_train_all_the_same(done: Config) -> None:
