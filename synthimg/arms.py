@@ -7,7 +7,7 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 
 import numpy as np
@@ -64,6 +64,11 @@ ARMS = {
 }
 
 
+def arms(config: Config) -> dict[str, Arm]:
+    """What each arm is in a configuration: the synthetic images join the control that `evaluate.beside` names."""
+    return {**ARMS, "synthetic": replace(ARMS[config.evaluate.beside], synthetic=True)}
+
+
 def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
     """The arms asked for, in a fixed order, less those without images of their own or not defined for the classifier."""
     missing = set() if accepted else {"synthetic"}
@@ -71,7 +76,7 @@ def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
         missing |= HEAD_ONLY
     if not (frame["split"] == "reserve").any():
         missing.add("oracle")
-    return [name for name in ARMS if name in config.evaluate.arms and name not in missing]
+    return [name for name in arms(config) if name in config.evaluate.arms and name not in missing]
 
 
 def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
@@ -88,13 +93,14 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     names, labels = classes_of(data.frame)
     rare = names.index(config.dataset.rare_class)
     made = ready(synthetic_features(config, accepted))
-    wanted = [ARMS[arm] for arm in config.evaluate.arms]
+    specs = arms(config)
+    wanted = [specs[arm] for arm in config.evaluate.arms]
     views = [ready(view) for view in augmented(config, data, part["train"])] if any(arm.augment for arm in wanted) else []
     turned = [ready(part) for part in symmetric_features(config, data, max(arm.symmetries for arm in wanted))]
 
     @cache
     def trained(arm: str, seed: int, only: tuple[str, ...]) -> Probabilities:
-        spec = ARMS[arm]
+        spec = specs[arm]
         features, targets = [real["train"]], [labels[part["train"]]]
         if spec.reserve:
             features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
@@ -109,7 +115,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         return head(inputs, codes, len(names), queries, seed, spec.balance, spec.mix, counts)
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
-        spec = ARMS[arm]
+        spec = specs[arm]
         # what is not drawn by chance has one optimum, which need not be sought again for every seed
         chance = spec.smote or spec.mix or spec.balance == "draws"
         return trained(arm, derive(config.seed, "classifier", number) if chance else 0, tuple(only))
@@ -125,7 +131,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     queries = data.pixels[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
-        spec = ARMS[arm]
+        spec = arms(config)[arm]
         rows = rows_of(frame, "train")
         if spec.reserve:
             rows = np.concatenate([rows, rows_of(frame, "reserve")])

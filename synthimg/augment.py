@@ -131,7 +131,7 @@ def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manife
          "tags": ["synthetic", "synthimg"], "pretty_name": f"{name}: real and synthetic training images"},
         sort_keys=False, allow_unicode=True,
     )  # fmt: skip
-    rare, weight = " ".join(config.dataset.rare_class.split()), config.evaluate.synthetic_weight
+    rare, settings = " ".join(config.dataset.rare_class.split()), config.evaluate
     return f"""---
 {head}---
 # {name}: real and synthetic training images
@@ -146,8 +146,8 @@ def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manife
 - Licence of the real images: {licence or "not stated"}. What is derived from them may carry the same terms.
 - For training only. The generator has seen the real training images, so neither kind here is fit for testing: test on
   real images that were held out.
-- The gain that was measured is that of synthetic images of which each counts {weight:g} of a real one in the
-  loss, beside class weights and mirror images. Counting as much as real ones they may do harm.
+- The gain that was measured is that of synthetic images of which each counts {settings.synthetic_weight:g} of a real one
+  in the loss, beside the training set `{settings.beside}`. Counting as much as real ones they may do harm.
 - Synthetic images made from a real one (`source`, `condition`) share its `group`: keep groups together when splitting.
 
 `metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `original` (a real image's path in its data set, else

@@ -188,6 +188,7 @@ ArmName = Literal[
     "oracle",
 ]
 
+Company = Literal["real", "weighted", "focal", "oversampled", "augmented", "mirrored", "turned", "mixup", "combined"]
 HEAD_ONLY = {"smote"}
 """Arms that work on features, which a fine-tuned backbone has not got."""
 
@@ -202,6 +203,8 @@ class Evaluate(Section):
     """Where the backbone is fine-tuned."""
     synthetic_weight: Annotated[float, Field(gt=0, le=1)] = 0.2
     """How much a synthetic image counts in training beside a real one."""
+    beside: Company = "real"
+    """The control whose training set and treatment of imbalance the synthetic images join; one of `arms`."""
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Positive = 2000
     portions: bool = True
@@ -288,6 +291,11 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
     if not set(config.evaluate.arms) - {"synthetic", "oracle"} - undefined:
         raise UserError(
             f"{where}: evaluate.arms: at least one control is needed, such as 'real' (smote goes with the head only)"
+        )
+    if "synthetic" in config.evaluate.arms and config.evaluate.beside not in config.evaluate.arms:
+        raise UserError(
+            f"{where}: evaluate.beside: '{config.evaluate.beside}' is not among evaluate.arms; without it nobody can "
+            "tell its share in a gain from that of the synthetic images"
         )
     if config.generate.methods.controlnet and not config.finetune.controlnet:
         raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")

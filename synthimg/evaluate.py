@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from .arms import ARMS, Arm, Fit, available, classes_of, finetuned, headed, rare_features, rows_of, synthetic_features
+from .arms import Arm, Fit, arms, available, classes_of, finetuned, headed, rare_features, rows_of, synthetic_features
 from .classifier import Probabilities
 from .config import Config
 from .dataset import captions
@@ -145,10 +145,10 @@ def recall(config: Config, frame: pd.DataFrame, judged: dict[str, Outcome], test
     """The section `recall` of metrics.json."""
     settings, compared = config.evaluate, compare(judged, test, config.evaluate.specificity)
     for arm, described in compared["arms"].items():
-        described["n_train"] = trained_on(frame, ARMS[arm], config.dataset.rare_class, accepted)
+        described["n_train"] = trained_on(frame, arms(config)[arm], config.dataset.rare_class, accepted)
     return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
             "steps": settings.steps if settings.classifier == "finetune" else None,
-            "synthetic_weight": settings.synthetic_weight, **compared}  # fmt: skip
+            "synthetic_weight": settings.synthetic_weight, "beside": settings.beside, **compared}  # fmt: skip
 
 
 def with_only(config: Config, frame: pd.DataFrame, fit: Fit, saved: Path, ids: list[str]) -> Outcome:

@@ -108,9 +108,12 @@ def read_metrics(run: Path) -> dict[str, Any]:
 def arms(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of the arms table."""
     recall = metrics["recall"]
-    best = recall.get("best_control")
+    best, words = recall.get("best_control"), dict(ARMS)
+    if "beside" in recall:  # runs of older versions had another synthetic arm
+        share = f"{recall['synthetic_weight']:g} of a real one"
+        words["synthetic"] = f"the set of {recall['beside']}, and accepted synthetic images, each counting {share}"
     return [
-        {"name": arm, "words": ARMS.get(arm, ""), "best": arm == best, "kind": kind(arm, best), **recall["arms"][arm]}
+        {"name": arm, "words": words.get(arm, ""), "best": arm == best, "kind": kind(arm, best), **recall["arms"][arm]}
         for arm in in_order(recall["arms"])
     ]
 

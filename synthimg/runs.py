@@ -18,7 +18,8 @@ DECISIVE = {
     "specificity": "the wanted specificity",
     "classifier": "the classifier",
     "steps": "the classifier's steps (none: the head of newer versions, at its optimum)",
-    "synthetic_weight": "what the synthetic arm is (runs of older versions state no weight)",
+    "synthetic_weight": "how much a synthetic image counts (runs of older versions state no weight)",
+    "beside": "what the synthetic images join (runs of older versions state none)",
 }
 """Keys of metrics.json's `recall` that must be equal for two recalls to be comparable."""
 

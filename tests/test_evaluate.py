@@ -14,7 +14,7 @@ import pytest
 from fake_run import RARE, fake_run
 
 from synthimg import page
-from synthimg.arms import ARMS, SYMMETRIES, counting, headed, symmetric
+from synthimg.arms import ARMS, SYMMETRIES, arms, counting, headed, symmetric
 from synthimg.config import ArmName, Config
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
@@ -178,7 +178,7 @@ def test_every_arm_judges_every_image_with_every_seed(done: Config) -> None:
 
 
 def test_synthetic_rows_count_their_weight_and_the_others_one(done: Config) -> None:
-    assert counting(done, ARMS["synthetic"], 5, 2).tolist() == [1, 1, 1, 0.2, 0.2]
+    assert counting(done, arms(done)["synthetic"], 5, 2).tolist() == [1, 1, 1, 0.2, 0.2]
     assert counting(done, ARMS["oracle"], 5, 2).tolist() == [1] * 5
 
 
@@ -213,7 +213,7 @@ def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) ->
 
 def test_finetuned_classifiers_take_the_same_road(tmp_path: Path) -> None:
     settings = {"evaluate": {**SMALL["evaluate"], "classifier": "finetune", "seeds": 1, "steps": 1, "batch_size": 4,
-                             "arms": ["augmented", "smote", "synthetic", "oracle"]}}  # fmt: skip
+                             "beside": "augmented", "arms": ["augmented", "smote", "synthetic", "oracle"]}}  # fmt: skip
     config = fake_run(tmp_path, overrides=settings, planned=3, accepted=2)
     evaluate(config)
     found = metrics_of(config)["recall"]
@@ -246,3 +246,19 @@ def test_every_arm_has_words_everywhere() -> None:
 def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="smote goes with the head only"):
         fake_run(tmp_path, overrides={"evaluate": {"classifier": "finetune", "arms": ["smote", "synthetic"]}})
+
+
+def test_synthetic_images_join_the_control_that_is_named(done: Config) -> None:
+    """Without a single one of them, the arm is that control."""
+    data, ids = load(done.folder), list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
+    for beside in ("real", "turned", "weighted"):
+        settings = done.evaluate.model_copy(update={"beside": beside, "arms": [beside, "synthetic"]})
+        fit = headed(done.model_copy(update={"evaluate": settings}), data, ids)
+        np.testing.assert_array_equal(fit("synthetic", 0, []), fit(beside, 0, []))
+        assert not np.array_equal(fit("synthetic", 0, ids), fit(beside, 0, ids))
+
+
+def test_the_control_that_synthetic_images_join_has_to_run_too(tmp_path: Path) -> None:
+    settings = {"evaluate": {**SMALL["evaluate"], "beside": "turned", "arms": ["real", "synthetic"]}}
+    with pytest.raises(UserError, match="evaluate.beside: 'turned' is not among evaluate.arms"):
+        fake_run(tmp_path, overrides=settings)
