@@ -76,7 +76,7 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         found = head(inputs, codes, len(names), queries, balance=balance, counts=counts)[:, code]
         first, second = found[: len(ours)], found[len(ours) :]
         recall = float((first > np.quantile(second, config.evaluate.specificity)).mean())
-        return name, len(more), recall, float(auc(first, second) or 0)
+        return name, len(more), recall, auc(first, second) or float("nan")
 
     nothing = training[:0]
     yield score("real", nothing)

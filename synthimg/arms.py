@@ -65,8 +65,11 @@ ARMS = {
 
 
 def arms(config: Config) -> dict[str, Arm]:
-    """What each arm is in a configuration: the synthetic images join the control that `evaluate.beside` names."""
-    return {**ARMS, "synthetic": replace(ARMS[config.evaluate.beside], synthetic=True)}
+    """What each arm is in a configuration: synthetic images, and the oracle's real ones, join the control that
+    `evaluate.beside` names.
+    """
+    base = ARMS[config.evaluate.beside]
+    return ARMS | {"synthetic": replace(base, synthetic=True), "oracle": replace(base, reserve=True)}
 
 
 def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
@@ -76,11 +79,11 @@ def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
         missing |= HEAD_ONLY
     if not (frame["split"] == "reserve").any():
         missing.add("oracle")
-    return [name for name in arms(config) if name in config.evaluate.arms and name not in missing]
+    return [name for name in ARMS if name in config.evaluate.arms and name not in missing]
 
 
 def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
-    """Train linear heads; the features they need are extracted now, once.
+    """Train linear heads; the features they need are extracted once.
 
     Args:
         accepted: ids of all synthetic images that any fit may use, in plan order.
@@ -94,24 +97,32 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     rare = names.index(config.dataset.rare_class)
     made = ready(synthetic_features(config, accepted))
     specs = arms(config)
-    wanted = [specs[arm] for arm in config.evaluate.arms]
-    views = [ready(view) for view in augmented(config, data, part["train"])] if any(arm.augment for arm in wanted) else []
-    turned = [ready(part) for part in symmetric_features(config, data, max(arm.symmetries for arm in wanted))]
+
+    @cache
+    def views(split: str) -> list[Features]:
+        return [ready(view) for view in augmented(config, data, part[split])]
+
+    @cache
+    def ways(split: str, count: int) -> list[Features]:
+        return [ready(way) for way in symmetric_features(config, data, split, count)]
 
     @cache
     def trained(arm: str, seed: int, only: tuple[str, ...]) -> Probabilities:
-        spec = specs[arm]
-        features, targets = [real["train"]], [labels[part["train"]]]
-        if spec.reserve:
-            features, targets = [*features, real["reserve"]], [*targets, labels[part["reserve"]]]
-        if spec.augment:
-            features, targets = [*features, *views], targets * (1 + len(views))
-        for more in turned[: spec.symmetries] + [made[np.isin(accepted, only)]] * spec.synthetic:
-            features, targets = [*features, more], [*targets, np.full(len(more), rare, np.int64)]
-        inputs, codes = np.concatenate(features), np.concatenate(targets)
+        spec, parts = specs[arm], []
+        for split in splits(spec):
+            shown = [real[split], *(views(split) if spec.augment else [])]
+            # an image counts once however many views of it there are: the penalty is as strong as in the other arms
+            parts += [(features, labels[part[split]], 1 / len(shown)) for features in shown]
+            parts += [(features, np.full(len(features), rare), 1.0) for features in ways(split, spec.symmetries)]
+        if spec.synthetic:
+            chosen = made[np.isin(accepted, only)]
+            parts.append((chosen, np.full(len(chosen), rare), config.evaluate.synthetic_weight))
+        inputs, codes = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
+        counts = np.repeat([part[2] for part in parts], [len(part[0]) for part in parts])
         if spec.smote:
+            real_rows = len(inputs)
             inputs, codes = smote(inputs, codes, derive(seed, "smote"))
-        counts = counting(config, spec, len(inputs), len(only))
+            counts = np.full(len(inputs), real_rows / len(inputs))
         return head(inputs, codes, len(names), queries, seed, spec.balance, spec.mix, counts)
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
@@ -132,34 +143,34 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
         spec = arms(config)[arm]
-        rows = rows_of(frame, "train")
-        if spec.reserve:
-            rows = np.concatenate([rows, rows_of(frame, "reserve")])
-        more = [part for which in SYMMETRIES[: spec.symmetries] for part in symmetric(config, data, *which)]
-        more += list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
-        pixels = np.concatenate([data.pixels[rows], *more])
-        targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in more)])
+        rows = np.concatenate([rows_of(frame, split) for split in splits(spec)])
+        more = [way for split in splits(spec) for which in SYMMETRIES[: spec.symmetries]
+                for way in symmetric(config, data, split, *which)]  # fmt: skip
+        made = list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
+        pixels = np.concatenate([data.pixels[rows], *more, *made])
+        targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in [*more, *made])])
+        counts = np.where(np.arange(len(pixels)) < len(pixels) - sum(map(len, made)), 1.0, config.evaluate.synthetic_weight)
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
-                        spec.augment, device, spec.mix, counting(config, spec, len(pixels), len(only)))  # fmt: skip
+                        spec.augment, device, spec.mix, counts)  # fmt: skip
 
     return fit
 
 
-def counting(config: Config, spec: Arm, rows: int, synthetic: int) -> NDArray[np.float64]:
-    """How much each training row counts [rows]: 1; the synthetic ones, which come last, `evaluate.synthetic_weight`."""
-    return np.where(np.arange(rows) < rows - synthetic * spec.synthetic, 1.0, config.evaluate.synthetic_weight)
+def splits(spec: Arm) -> tuple[str, ...]:
+    """Where an arm's real images come from."""
+    return ("train", "reserve") if spec.reserve else ("train",)
 
 
-def symmetric_features(config: Config, data: Prepared, count: int) -> list[Features]:
+def symmetric_features(config: Config, data: Prepared, split: str, count: int) -> list[Features]:
     """Features of `symmetric` for the first `count` symmetries."""
-    device, cache = choose_device(config.device), config.folder / "evaluate" / "features"
-    return [cached(symmetric(config, data, *which), cache, device=device) for which in SYMMETRIES[:count]]
+    device, folder = choose_device(config.device), config.folder / "evaluate" / "features"
+    return [cached(symmetric(config, data, split, *which), folder, device=device) for which in SYMMETRIES[:count]]
 
 
-def symmetric(config: Config, data: Prepared, down: int, right: int, turn: bool) -> Iterator[Pixels]:
-    """The rare training images as one of SYMMETRIES shows them; a few at a time, uint8 [<= 512, R, R, 3]."""
-    rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == "train")
+def symmetric(config: Config, data: Prepared, split: str, down: int, right: int, turn: bool) -> Iterator[Pixels]:
+    """The rare images of a split as one of SYMMETRIES shows them; a few at a time, uint8 [<= 512, R, R, 3]."""
+    rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == split)
     for part in chunks(data.pixels, np.flatnonzero(rare)):
         shown = part[:, ::down, ::right]
         yield shown.swapaxes(1, 2) if turn else shown

@@ -61,7 +61,7 @@ def head(
 ) -> Probabilities:
     """A linear probe: softmax regression with an L2 penalty, brought to its optimum by L-BFGS on the CPU.
 
-    Only drawing rows (balance `draws`) and mixing them (mix) make use of the seed; all else has one optimum.
+    Only drawing rows (balance `draws`) and mixing them (mix) make use of the seed; all else has one result.
 
     Args:
         features: [N, D] to train on; queries: [M, D] to judge; both as `power_normalised` gives them.
@@ -74,7 +74,7 @@ def head(
     """
     rows = np.arange(len(labels))
     if mix or balance == "draws":
-        rows = order(labels, PASSES, len(labels), seed, balanced=balance == "draws").ravel()
+        rows = order(labels, PASSES, len(labels), seed, drawn_by(labels, balance, counts)).ravel()
     inputs, targets = torch.from_numpy(features)[rows], torch.from_numpy(labels)[rows]
     weights = row_weights(labels, balance, counts)[rows] * (len(labels) / len(rows))
     if mix:
@@ -101,19 +101,19 @@ def power_normalised(features: Features, like: Features) -> Features:
     """
     known = _signed_root(like)
     mean = known.mean(axis=0)
-    return np.asarray((_signed_root(features) - mean) / np.sqrt(((known - mean) ** 2).mean()), np.float32)
+    scale = max(float(np.sqrt(((known - mean) ** 2).mean())), 1e-6)  # images that are all alike leave nothing to scale
+    return np.asarray((_signed_root(features) - mean) / scale, np.float32)
 
 
 def _signed_root(features: Features) -> Features:
     return np.asarray(np.sign(features) * np.sqrt(np.abs(features)), np.float32)
 
 
-def order(labels: Labels, steps: int, batch: int, seed: int, balanced: bool = False) -> Labels:
-    """Which training rows enter each step: [steps, batch]. Whole shuffled passes, or class-balanced draws."""
+def order(labels: Labels, steps: int, batch: int, seed: int, shares: NDArray[np.float64] | None = None) -> Labels:
+    """Which training rows enter each step: [steps, batch]. Whole shuffled passes, or draws by `shares` [N]."""
     draw = np.random.default_rng(seed)
-    if balanced:
-        share = 1 / np.bincount(labels)[labels]
-        return draw.choice(len(labels), (steps, batch), p=share / share.sum()).astype(np.int64)
+    if shares is not None:
+        return draw.choice(len(labels), (steps, batch), p=shares / shares.sum()).astype(np.int64)
     passes = -(-steps * batch // len(labels))
     rows = np.concatenate([draw.permutation(len(labels)) for _ in range(passes)])
     return rows[: steps * batch].reshape(steps, batch).astype(np.int64)
@@ -129,7 +129,14 @@ def row_weights(labels: Labels, balance: Balance, counts: NDArray[np.float64] | 
     if balance == "loss":
         shares = weights / np.bincount(labels, weights=weights)[labels]
         weights = shares * (weights.sum() / shares.sum())
+    if balance == "draws":  # how often a row is drawn says all
+        weights = np.full(len(labels), weights.mean())
     return torch.tensor(weights, dtype=torch.float32)
+
+
+def drawn_by(labels: Labels, balance: Balance, counts: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
+    """Shares [N] by which `order` draws for balance `draws`, every class as often; else None."""
+    return row_weights(labels, "loss", counts).double().numpy() if balance == "draws" else None
 
 
 def loss(logits: Tensor, targets: Tensor, balance: Balance, weights: Tensor) -> Tensor:
@@ -214,7 +221,7 @@ def finetune(
         targets = torch.from_numpy(labels).to(device)
         weights = row_weights(labels, balance, counts).to(device)
         draw = np.random.default_rng(derive(seed, "mixup")) if mix else None
-        for step, rows in enumerate(order(labels, steps, batch, seed, balanced=balance == "draws")):
+        for step, rows in enumerate(order(labels, steps, batch, seed, drawn_by(labels, balance, counts))):
             views = torch.stack([jitter(pixels[row], derive(seed, step, slot), strong) for slot, row in enumerate(rows)])
             images, wanted, shares = normalise(views.to(device)), targets[rows], weights[rows]
             if draw:

@@ -188,7 +188,7 @@ ArmName = Literal[
     "oracle",
 ]
 
-Company = Literal["real", "weighted", "focal", "oversampled", "augmented", "mirrored", "turned", "mixup", "combined"]
+Control = Literal["real", "weighted", "focal", "oversampled", "augmented", "mirrored", "turned", "mixup", "combined"]
 HEAD_ONLY = {"smote"}
 """Arms that work on features, which a fine-tuned backbone has not got."""
 
@@ -203,8 +203,8 @@ class Evaluate(Section):
     """Where the backbone is fine-tuned."""
     synthetic_weight: Annotated[float, Field(gt=0, le=1)] = 0.2
     """How much a synthetic image counts in training beside a real one."""
-    beside: Company = "real"
-    """The control whose training set and treatment of imbalance the synthetic images join; one of `arms`."""
+    beside: Control = "real"
+    """The control whose training set and treatment of imbalance the synthetic images, and the oracle's, join; of `arms`."""
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Positive = 2000
     portions: bool = True

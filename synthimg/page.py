@@ -28,7 +28,7 @@ ARMS = {
     "mixup": "real images, mixed in pairs",
     "smote": "real images, features of every class interpolated up to the largest",
     "combined": "real images, strongly augmented and mixed, rare class drawn more often",
-    "synthetic": "accepted synthetic images beside the set of another arm, each counting less than a real one",
+    "synthetic": "the set of another arm, and accepted synthetic images, each counting less than a real one",
     "oracle": "real images, with the rare ones held in reserve: what more real images would bring",
 }
 """The arms of an evaluation in the order of the report, in words."""

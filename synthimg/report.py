@@ -111,6 +111,9 @@ def arms(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     best, words = recall.get("best_control"), dict(ARMS)
     if "beside" in recall:  # runs of older versions had another synthetic arm
         share = f"{recall['synthetic_weight']:g} of a real one"
+        words["oracle"] = (
+            f"the set of {recall['beside']}, and the rare images held in reserve: what more real images would bring"
+        )
         words["synthetic"] = f"the set of {recall['beside']}, and accepted synthetic images, each counting {share}"
     return [
         {"name": arm, "words": words.get(arm, ""), "best": arm == best, "kind": kind(arm, best), **recall["arms"][arm]}

@@ -275,7 +275,7 @@ def _few(metrics: Metrics) -> Iterator[str]:
         one = f"; one image moves recall by {1 / n['test_rare']:.3f}" if n["test_rare"] else ""
         groups = count(n["test_rare_groups"], "group")
         yield f"Few test images: {n['test_rare']} of {metrics['rare_class']} in {groups}{one}."
-    if seeds < FEW_SEEDS:
+    if seeds < FEW_SEEDS and metrics["recall"]["steps"]:  # without steps, the head's one optimum
         yield f"Few repeats: each arm was trained with {count(seeds, 'seed')}; {FEW_SEEDS} or more are usual."
     if 0 < n["accepted"] < FEW_ACCEPTED:
         yield f"Few synthetic images: {n['accepted']} were accepted of {n['generated']} made."
@@ -283,11 +283,10 @@ def _few(metrics: Metrics) -> Iterator[str]:
 
 def _scope(metrics: Metrics) -> str:
     """What the intervals leave out, whatever the run."""
-    seeds = (
-        ", which change only what is drawn by chance (oversampling, mixup, SMOTE)"
-        if metrics["recall"]["classifier"] == "head"
-        else ""
-    )
+    recall, seeds = metrics["recall"], ""
+    if recall["classifier"] == "head":  # that of older versions had steps
+        chance = "only what is drawn by chance (oversampling, mixup, SMOTE)"
+        seeds = ", which differ in drawing order only" if recall["steps"] else f", which change {chance}"
     return (
         f"The intervals cover the choice of test images alone, averaged over the seeds{seeds}; one split, one fine-tuning "
         "and one generation stand behind them, and others may give another result."

@@ -36,13 +36,27 @@ def test_head_is_scikit_learns_logistic_regression(counted: bool) -> None:
     np.testing.assert_allclose(mine, theirs.predict_proba(queries), atol=1e-4)
 
 
-def test_power_normalised_features_have_roots_one_scale_and_one_centre() -> None:
-    features = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32) * np.arange(1, 9, dtype=np.float32)
-    found = classifier.power_normalised(features, features)
-    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-5)
-    assert (found**2).mean() == pytest.approx(1, abs=1e-4)
-    np.testing.assert_allclose(classifier.power_normalised(100 * features, 100 * features), found, atol=1e-4)
-    np.testing.assert_array_equal(classifier.power_normalised(features[:3], features), found[:3])
+def test_power_normalised_features_are_roots_of_one_centre_and_one_scale() -> None:
+    like = np.array([[0, 4], [16, 36]], np.float32)  # roots 0 2, 4 6: means 2 and 4, every deviation 2
+    found = classifier.power_normalised(np.array([[0, 36], [-4, 4], [64, 16]], np.float32), like)
+    np.testing.assert_allclose(found, [[-1, 1], [-2, -1], [3, 0]])
+
+
+def test_images_that_are_all_alike_do_not_stop_the_head() -> None:
+    alike = np.ones((6, 4), np.float32)
+    found = classifier.head(classifier.power_normalised(alike, alike), np.arange(6) % 2, 2, alike)
+    np.testing.assert_allclose(found, 0.5, atol=1e-4)
+
+
+def test_head_of_drawn_rows_is_scikit_learns_on_those_rows() -> None:
+    (features, labels), (queries, _) = clouds(200, 0, rare=20), clouds(50, 1)
+    labels = labels + (np.arange(200) % 5 == 0)
+    shares = classifier.drawn_by(labels, "draws", None)
+    rows = classifier.order(labels, classifier.PASSES, 200, 7, shares).ravel()
+    mine = classifier.head(features, labels, 3, queries, 7, "draws")
+    theirs = LogisticRegression(C=classifier.HEAD_C / classifier.PASSES, tol=1e-8, max_iter=1000)
+    theirs.fit(features[rows], labels[rows])
+    np.testing.assert_allclose(mine, theirs.predict_proba(queries), atol=1e-4)
 
 
 @pytest.mark.parametrize("options", [{}, {"balance": "draws"}, {"mix": True}])
@@ -96,7 +110,7 @@ def test_order_shows_every_row_before_any_twice_or_every_class_equally() -> None
     labels = np.repeat([0, 1], [90, 10])
     rows = classifier.order(labels, 10, 10, seed=0)
     assert sorted(rows.ravel()) == list(range(100))
-    balanced = classifier.order(labels, 100, 50, seed=0, balanced=True)
+    balanced = classifier.order(labels, 100, 50, 0, classifier.drawn_by(labels, "draws", None))
     assert labels[balanced].mean() == pytest.approx(0.5, abs=0.03)
 
 

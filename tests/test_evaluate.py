@@ -14,8 +14,9 @@ import pytest
 from fake_run import RARE, fake_run
 
 from synthimg import page
-from synthimg.arms import ARMS, SYMMETRIES, arms, counting, headed, symmetric
-from synthimg.config import ArmName, Config
+from synthimg.arms import ARMS, SYMMETRIES, headed, symmetric
+from synthimg.classifier import drawn_by, order, row_weights
+from synthimg.config import ArmName, Config, Control
 from synthimg.dataset.prepared import load
 from synthimg.errors import UserError
 from synthimg.evaluate import evaluate
@@ -147,7 +148,7 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
 
 def test_symmetries_show_each_rare_training_image_in_all_the_other_ways_of_a_square(done: Config) -> None:
     data = load(done.folder)
-    found = np.concatenate([part for which in SYMMETRIES for part in symmetric(done, data, *which)])
+    found = np.concatenate([part for which in SYMMETRIES for part in symmetric(done, data, "train", *which)])
     rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
     assert len(found) == 56 and len(rare) == 8
     assert (found[0, :, ::-1] == rare[0]).all() and (found[8, ::-1] == rare[0]).all()
@@ -175,23 +176,6 @@ def test_every_arm_judges_every_image_with_every_seed(done: Config) -> None:
     predictions = pd.read_parquet(done.folder / "evaluate" / "predictions.parquet")
     sizes = predictions.groupby(["arm", "seed"]).size()
     assert sizes.nunique() == 1 and len(sizes) == 2 * len(ARMS)
-
-
-def test_synthetic_rows_count_their_weight_and_the_others_one(done: Config) -> None:
-    assert counting(done, arms(done)["synthetic"], 5, 2).tolist() == [1, 1, 1, 0.2, 0.2]
-    assert counting(done, ARMS["oracle"], 5, 2).tolist() == [1] * 5
-
-
-def test_synthetic_images_that_count_for_nothing_leave_their_control(done: Config) -> None:
-    data, ids = load(done.folder), list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
-
-    def scores(arm: str, weight: float) -> np.ndarray:
-        counted = done.model_copy(update={"evaluate": done.evaluate.model_copy(update={"synthetic_weight": weight})})
-        return headed(counted, data, ids)(arm, 0, ids)
-
-    alone = scores("real", 1.0)
-    np.testing.assert_allclose(scores("synthetic", 1e-9), alone, atol=1e-3)
-    assert np.abs(scores("synthetic", 1.0) - alone).max() > 0.05
 
 
 def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) -> None:
@@ -248,14 +232,33 @@ def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -
         fake_run(tmp_path, overrides={"evaluate": {"classifier": "finetune", "arms": ["smote", "synthetic"]}})
 
 
-def test_synthetic_images_join_the_control_that_is_named(done: Config) -> None:
-    """Without a single one of them, the arm is that control."""
+@pytest.mark.parametrize("beside", get_args(Control))
+def test_synthetic_images_join_the_control_that_is_named(done: Config, beside: str) -> None:
+    """With none of them, or none that counts, the arm is that control; the more they count, the less it is."""
     data, ids = load(done.folder), list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
-    for beside in ("real", "turned", "weighted"):
-        settings = done.evaluate.model_copy(update={"beside": beside, "arms": [beside, "synthetic"]})
-        fit = headed(done.model_copy(update={"evaluate": settings}), data, ids)
-        np.testing.assert_array_equal(fit("synthetic", 0, []), fit(beside, 0, []))
-        assert not np.array_equal(fit("synthetic", 0, ids), fit(beside, 0, ids))
+
+    def scores(arm: str, weight: float, only: list[str]) -> np.ndarray:
+        changes = {"beside": beside, "arms": [beside, "synthetic"], "synthetic_weight": weight}
+        settings = done.evaluate.model_copy(update=changes)
+        return headed(done.model_copy(update={"evaluate": settings}), data, ids)(arm, 0, only)
+
+    alone = scores(beside, 1.0, [])
+    np.testing.assert_array_equal(scores("synthetic", 1.0, []), alone)
+    assert np.abs(scores("synthetic", 1.0, ids) - alone).max() > 0.01
+    if beside not in ("oversampled", "mixup", "combined"):  # there, more rows are also other draws
+        np.testing.assert_allclose(scores("synthetic", 1e-9, ids), alone, atol=1e-3)
+
+
+def test_no_control_gives_synthetic_images_more_or_less_than_their_weight() -> None:
+    """Balanced by drawing or by the loss, the rare class has half of the loss, with light rows among it or without."""
+    labels, counts = np.repeat([0, 1, 1], [600, 40, 400]), np.repeat([1.0, 1.0, 0.2], [600, 40, 400])
+    weights = row_weights(labels, "loss", counts).numpy()
+    drawn = order(labels, 20, len(labels), 0, drawn_by(labels, "draws", counts)).ravel()
+    for share in (weights[labels == 1].sum() / weights.sum(), (labels[drawn] == 1).mean()):
+        assert share == pytest.approx(0.5, abs=0.01)
+    light = np.arange(len(labels)) >= 640
+    assert (light[drawn] & (labels[drawn] == 1)).sum() / (labels[drawn] == 1).sum() == pytest.approx(80 / 120, abs=0.02)
+    np.testing.assert_allclose(row_weights(labels, "draws", counts).numpy(), counts.mean(), rtol=1e-6)
 
 
 def test_the_control_that_synthetic_images_join_has_to_run_too(tmp_path: Path) -> None:

@@ -113,6 +113,8 @@ def test_caveats_of_counts(key: str, value: int, words: str) -> None:
 def test_few_seeds() -> None:
     metrics = fake_metrics()
     metrics["recall"]["seeds"] = 1
+    assert "trained with 1 seed;" not in text(metrics)  # the head has one optimum
+    metrics["recall"] |= {"classifier": "finetune", "steps": 400}
     assert "trained with 1 seed;" in text(metrics)
 
 
