@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,7 @@ from PIL import Image
 
 from synthimg import generate, stage
 from synthimg.arms import SYMMETRIES, symmetric
-from synthimg.classifier import Balance, head, power_normalised, smote
+from synthimg.classifier import Balance, head, power_normaliser, smote
 from synthimg.config import Config, load
 from synthimg.dataset import prepared
 from synthimg.dataset.prepared import Prepared, prompts_of
@@ -57,8 +56,8 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         return cached(chunks(data.pixels, np.flatnonzero(rows)), cache)
 
     training = real(split == "train")
-    turned = [cached(symmetric(config, data, *which), cache) for which in SYMMETRIES]
-    ready = partial(power_normalised, like=training)
+    turned = [cached(symmetric(config, data, "train", which), cache) for which in SYMMETRIES]
+    ready = power_normaliser(training)
     names, labels = np.unique(frame["label"].to_numpy(str)[split == "train"], return_inverse=True)
     code = int(np.flatnonzero(names == rare_class)[0])
     ours, others = (real(rare & np.isin(split, ["validation", "reserve"])), real(~rare & (split == "validation")))
@@ -71,8 +70,9 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         codes = np.concatenate([labels, np.full(len(more), code)])
         counts = np.repeat([1, count], [len(training), len(more)])
         if smoothed:
+            rows = len(inputs)
             inputs, codes = smote(inputs, codes, 0)
-            counts = np.ones(len(inputs))
+            counts = np.full(len(inputs), rows / len(inputs))
         found = head(inputs, codes, len(names), queries, balance=balance, counts=counts)[:, code]
         first, second = found[: len(ours)], found[len(ours) :]
         recall = float((first > np.quantile(second, config.evaluate.specificity)).mean())

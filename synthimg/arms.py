@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .classifier import Balance, Labels, Probabilities, finetune, head, power_normalised, randaugment, smote
+from .classifier import Balance, Labels, Probabilities, finetune, head, power_normaliser, randaugment, smote
 from .config import HEAD_ONLY, Config
 from .dataset.prepared import Prepared
 from .device import choose_device
@@ -28,6 +29,9 @@ and columns swapped)."""
 VIEWS = 2
 """RandAugment views per training image of the augmented arm's head, beside the image itself."""
 Rows = NDArray[np.int64]
+Symmetry = tuple[int, int, bool]
+Part = tuple[NDArray[Any], Labels, float]
+"""Features or pixels of some training rows, their labels, and how much each row counts."""
 Fit = Callable[[str, int, list[str]], Probabilities]
 """(arm, number of the seed, ids of the synthetic images it may use) -> probabilities of the validation and test images."""
 
@@ -89,7 +93,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         accepted: ids of all synthetic images that any fit may use, in plan order.
     """
     found = {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")}
-    ready = partial(power_normalised, like=found["train"])
+    ready = power_normaliser(found["train"])
     real = {split: ready(features) for split, features in found.items()}
     part = {split: rows_of(data.frame, split) for split in real}
     queries = np.concatenate([real["validation"], real["test"]])
@@ -103,22 +107,21 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         return [ready(view) for view in augmented(config, data, part[split])]
 
     @cache
-    def ways(split: str, count: int) -> list[Features]:
-        return [ready(way) for way in symmetric_features(config, data, split, count)]
+    def way(split: str, which: Symmetry) -> Features:
+        return ready(symmetric_features(config, data, split, which))
 
     @cache
     def trained(arm: str, seed: int, only: tuple[str, ...]) -> Probabilities:
-        spec, parts = specs[arm], []
+        spec = specs[arm]
+        parts: list[Part] = []
         for split in splits(spec):
             shown = [real[split], *(views(split) if spec.augment else [])]
             # an image counts once however many views of it there are: the penalty is as strong as in the other arms
             parts += [(features, labels[part[split]], 1 / len(shown)) for features in shown]
-            parts += [(features, np.full(len(features), rare), 1.0) for features in ways(split, spec.symmetries)]
+            parts += [alike(way(split, which), rare) for which in SYMMETRIES[: spec.symmetries]]
         if spec.synthetic:
-            chosen = made[np.isin(accepted, only)]
-            parts.append((chosen, np.full(len(chosen), rare), config.evaluate.synthetic_weight))
-        inputs, codes = (np.concatenate([part[k] for part in parts]) for k in (0, 1))
-        counts = np.repeat([part[2] for part in parts], [len(part[0]) for part in parts])
+            parts.append(alike(made[np.isin(accepted, only)], rare, config.evaluate.synthetic_weight))
+        inputs, codes, counts = joined(parts)
         if spec.smote:
             real_rows = len(inputs)
             inputs, codes = smote(inputs, codes, derive(seed, "smote"))
@@ -140,16 +143,19 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     names, labels = classes_of(frame)
     rare = names.index(config.dataset.rare_class)
     queries = data.pixels[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
+    specs = arms(config)
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
-        spec = arms(config)[arm]
+        spec = specs[arm]
         rows = np.concatenate([rows_of(frame, split) for split in splits(spec)])
-        more = [way for split in splits(spec) for which in SYMMETRIES[: spec.symmetries]
-                for way in symmetric(config, data, split, *which)]  # fmt: skip
-        made = list(pictures(config.folder, only, config.resolution)) if spec.synthetic else []
-        pixels = np.concatenate([data.pixels[rows], *more, *made])
-        targets = np.concatenate([labels[rows], *(np.full(len(part), rare, np.int64) for part in [*more, *made])])
-        counts = np.where(np.arange(len(pixels)) < len(pixels) - sum(map(len, made)), 1.0, config.evaluate.synthetic_weight)
+        parts: list[Part] = [(data.pixels[rows], labels[rows], 1.0)]
+        for split in splits(spec):
+            for which in SYMMETRIES[: spec.symmetries]:
+                parts += [alike(part, rare) for part in symmetric(config, data, split, which)]
+        if spec.synthetic:
+            made = pictures(config.folder, only, config.resolution)
+            parts += [alike(part, rare, config.evaluate.synthetic_weight) for part in made]
+        pixels, targets, counts = joined(parts)
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
         return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
                         spec.augment, device, spec.mix, counts)  # fmt: skip
@@ -162,14 +168,26 @@ def splits(spec: Arm) -> tuple[str, ...]:
     return ("train", "reserve") if spec.reserve else ("train",)
 
 
-def symmetric_features(config: Config, data: Prepared, split: str, count: int) -> list[Features]:
-    """Features of `symmetric` for the first `count` symmetries."""
-    device, folder = choose_device(config.device), config.folder / "evaluate" / "features"
-    return [cached(symmetric(config, data, split, *which), folder, device=device) for which in SYMMETRIES[:count]]
+def alike(rows: NDArray[Any], label: int, count: float = 1.0) -> Part:
+    """Rows of one label."""
+    return rows, np.full(len(rows), label, np.int64), count
 
 
-def symmetric(config: Config, data: Prepared, split: str, down: int, right: int, turn: bool) -> Iterator[Pixels]:
+def joined(parts: list[Part]) -> tuple[NDArray[Any], Labels, NDArray[np.float64]]:
+    """All rows of a training set, their labels, and how much each counts."""
+    inputs, codes, counts = zip(*parts, strict=True)
+    return np.concatenate(inputs), np.concatenate(codes), np.repeat(counts, [len(part) for part in inputs])
+
+
+def symmetric_features(config: Config, data: Prepared, split: str, which: Symmetry) -> Features:
+    """Features of `symmetric`."""
+    folder = config.folder / "evaluate" / "features"
+    return cached(symmetric(config, data, split, which), folder, device=choose_device(config.device))
+
+
+def symmetric(config: Config, data: Prepared, split: str, which: Symmetry) -> Iterator[Pixels]:
     """The rare images of a split as one of SYMMETRIES shows them; a few at a time, uint8 [<= 512, R, R, 3]."""
+    down, right, turn = which
     rare = (data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == split)
     for part in chunks(data.pixels, np.flatnonzero(rare)):
         shown = part[:, ::down, ::right]

@@ -3,13 +3,14 @@
 Every arm gets the same settings and seeds; the head is brought to its optimum, fine-tuning has a fixed number of steps, and
 nothing is stopped early. Both return class probabilities and are deterministic on the same machine and thread count.
 
-    probabilities = head(power_normalised(features, features), labels, classes, power_normalised(queries, features))
+    ready = power_normaliser(features)
+    probabilities = head(ready(features), labels, classes, ready(queries))
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -64,7 +65,7 @@ def head(
     Only drawing rows (balance `draws`) and mixing them (mix) make use of the seed; all else has one result.
 
     Args:
-        features: [N, D] to train on; queries: [M, D] to judge; both as `power_normalised` gives them.
+        features: [N, D] to train on; queries: [M, D] to judge; both as `power_normaliser` makes them.
         labels: [N] in 0..classes-1.
         mix: mixup, of features (Zhang et al., 2018).
         counts: how much each row counts in the loss [N]; default: alike.
@@ -95,14 +96,15 @@ def head(
         return F.linear(torch.from_numpy(queries), weight, bias).double().softmax(dim=1).numpy()
 
 
-def power_normalised(features: Features, like: Features) -> Features:
-    """Signed square roots of features [N, D] (Perronnin et al., 2010), less the mean of those of `like` [M, D] and over
-    their root mean square deviation: one scale for all columns, so that columns which hardly vary stay small.
+def power_normaliser(like: Features) -> Callable[[Features], Features]:
+    """What makes features [N, D] ready for a head: their signed square roots (Perronnin et al., 2010), less the mean of
+    those of `like` [M, D] and over their root mean square deviation: one scale for all columns, so that columns which
+    hardly vary stay small.
     """
     known = _signed_root(like)
     mean = known.mean(axis=0)
     scale = max(float(np.sqrt(((known - mean) ** 2).mean())), 1e-6)  # images that are all alike leave nothing to scale
-    return np.asarray((_signed_root(features) - mean) / scale, np.float32)
+    return lambda features: np.asarray((_signed_root(features) - mean) / scale, np.float32)
 
 
 def _signed_root(features: Features) -> Features:

@@ -143,9 +143,9 @@ def test_images(config: Config, frame: pd.DataFrame) -> Test:
 
 def recall(config: Config, frame: pd.DataFrame, judged: dict[str, Outcome], test: Test, accepted: int) -> dict[str, Any]:
     """The section `recall` of metrics.json."""
-    settings, compared = config.evaluate, compare(judged, test, config.evaluate.specificity)
+    settings, compared, specs = config.evaluate, compare(judged, test, config.evaluate.specificity), arms(config)
     for arm, described in compared["arms"].items():
-        described["n_train"] = trained_on(frame, arms(config)[arm], config.dataset.rare_class, accepted)
+        described["n_train"] = trained_on(frame, specs[arm], config.dataset.rare_class, accepted)
     return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
             "steps": settings.steps if settings.classifier == "finetune" else None,
             "synthetic_weight": settings.synthetic_weight, "beside": settings.beside, **compared}  # fmt: skip

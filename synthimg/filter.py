@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from .classifier import head, power_normalised
+from .classifier import head, power_normaliser
 from .config import Config
 from .dataset import captions
 from .dataset.attributes import measure
@@ -79,8 +79,8 @@ def flipped(parts: Iterator[Pixels]) -> Iterator[Pixels]:
 def rare_confidence(training: Features, labels: NDArray[np.object_], synthetic: Features, rare: str) -> NDArray[np.float64]:
     """Probability [N] of the rare class for synthetic features [N, D], by a head whose loss is weighted by class."""
     classes, codes = np.unique(labels.astype(str), return_inverse=True)
-    inputs, asked = (power_normalised(part, training) for part in (training, synthetic))
-    probabilities = head(inputs, codes, len(classes), asked, balance="loss")
+    ready = power_normaliser(training)
+    probabilities = head(ready(training), codes, len(classes), ready(synthetic), balance="loss")
     return probabilities[:, int(np.flatnonzero(classes == rare)[0])]
 
 

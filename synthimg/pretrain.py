@@ -127,8 +127,8 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
         side = settings.resolution
         shape = (len(entries) + settings.scenes, side, side, 3)
         pixels = np.lib.format.open_memmap(pixel_file, "w+", np.uint8, shape)
-        for i, entry in enumerate(tqdm(entries, desc="corpus", unit="image")):
-            pixels[i] = np.asarray(Image.open(entry[0]).convert("RGB").resize((side, side)))
+        for i, (file, _) in enumerate(tqdm(entries, desc="corpus", unit="image")):
+            pixels[i] = np.asarray(Image.open(file).convert("RGB").resize((side, side)))
         texts = [text for _, text in entries]
         for k in tqdm(range(0, settings.scenes, SCENES_PER_SEED), desc="scenes", unit="batch"):
             count = min(SCENES_PER_SEED, settings.scenes - k)

@@ -38,13 +38,13 @@ def test_head_is_scikit_learns_logistic_regression(counted: bool) -> None:
 
 def test_power_normalised_features_are_roots_of_one_centre_and_one_scale() -> None:
     like = np.array([[0, 4], [16, 36]], np.float32)  # roots 0 2, 4 6: means 2 and 4, every deviation 2
-    found = classifier.power_normalised(np.array([[0, 36], [-4, 4], [64, 16]], np.float32), like)
+    found = classifier.power_normaliser(like)(np.array([[0, 36], [-4, 4], [64, 16]], np.float32))
     np.testing.assert_allclose(found, [[-1, 1], [-2, -1], [3, 0]])
 
 
 def test_images_that_are_all_alike_do_not_stop_the_head() -> None:
     alike = np.ones((6, 4), np.float32)
-    found = classifier.head(classifier.power_normalised(alike, alike), np.arange(6) % 2, 2, alike)
+    found = classifier.head(classifier.power_normaliser(alike)(alike), np.arange(6) % 2, 2, alike)
     np.testing.assert_allclose(found, 0.5, atol=1e-4)
 
 

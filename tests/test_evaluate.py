@@ -148,7 +148,7 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
 
 def test_symmetries_show_each_rare_training_image_in_all_the_other_ways_of_a_square(done: Config) -> None:
     data = load(done.folder)
-    found = np.concatenate([part for which in SYMMETRIES for part in symmetric(done, data, "train", *which)])
+    found = np.concatenate([part for which in SYMMETRIES for part in symmetric(done, data, "train", which)])
     rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
     assert len(found) == 56 and len(rare) == 8
     assert (found[0, :, ::-1] == rare[0]).all() and (found[8, ::-1] == rare[0]).all()
@@ -225,6 +225,7 @@ def test_missing_filter_is_named(tmp_path: Path) -> None:
 def test_every_arm_has_words_everywhere() -> None:
     assert list(ARMS) == list(page.ARMS) == list(get_args(ArmName))
     assert set(CONTROLS) == set(ARMS) - {"synthetic", "oracle"}
+    assert set(get_args(Control)) == set(CONTROLS) - {"smote"}
 
 
 def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -> None:
