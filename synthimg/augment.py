@@ -26,7 +26,7 @@ from .dataset.prepared import load
 from .errors import UserError
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
-LINEAGE = ("source", "condition", "method", "prompt")
+LINEAGE = ("source", "ground", "condition", "method", "prompt")
 SETTINGS = ("strength", "detail", "seed", "guidance", "steps")
 SPLIT_WORDS = re.compile(
     r"(?<![a-z])(train(?:ing)?|test(?:ing)?|eval(?:uation)?|val(?:id)?(?:ation)?|dev)(?![a-z])", re.IGNORECASE
@@ -136,9 +136,10 @@ def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manife
 {head}---
 # {name}: real and synthetic training images
 
-**{synthetic} of the {len(rows)} images are synthetic**, made by a diffusion model (IPTC digital source type
-`trainedAlgorithmicMedia`). All of them carry the label `{rare}`. They are marked three times: `"synthetic": true` in
-`metadata.jsonl`, file names that start with `synthetic-`, and the provenance inside each file.
+**{synthetic} of the {len(rows)} images are synthetic**: drawn by a diffusion model (IPTC digital source type
+`trainedAlgorithmicMedia`) or, where `method` is `transplant`, put together from two real ones (`compositeCapture`). All of
+them carry the label `{rare}`. They are marked three times: `"synthetic": true` in `metadata.jsonl`, file names that start
+with `synthetic-`, and the provenance inside each file.
 
 - Made by synthimg, run `{name}`; SHA-256 of the filter's manifest: `{manifest}`.
 - All images are RGB at the run's resolution, {side} x {side} pixels, real ones too: as the run measured them. Beside
@@ -148,12 +149,12 @@ def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manife
   real images that were held out.
 - The gain that was measured is that of synthetic images of which each counts {settings.synthetic_weight:g} of a real one
   in the loss, beside the training set `{settings.beside}`. Counting as much as real ones they may do harm.
-- Synthetic images made from a real one (`source`, `condition`) share its `group`: keep groups together when splitting.
+- Synthetic images made from a real one (`source`, `condition`) share its `group`: keep groups together when splitting. A
+  transplant also shows a second one (`ground`): leave it out of training where that one is tested on.
 
 `metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `original` (a real image's path in its data set, else
-empty), `attribute.*` (recorded or measured in real images, asked
-for in synthetic ones), `source`, `condition` (ids of real images), `method`, `prompt`, `strength`, `seed`, `guidance`,
-`steps`.
+empty), `attribute.*` (recorded or measured in real images, asked for in synthetic ones), `source`, `ground`, `condition`
+(ids of real images), `method`, `prompt`, `strength`, `seed`, `guidance`, `steps`.
 
     ImageFolder("<this folder>")                                  # torchvision
     load_dataset("imagefolder", data_dir="<this folder>")         # datasets

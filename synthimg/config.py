@@ -144,6 +144,9 @@ class Methods(Section):
     inpaint: Annotated[float, Field(ge=0)] = 0.0
     """The same, but only what their masks show, and a margin of 6 % of the side, is made new; the rest stays the real
     image's own pixels (needs dataset.mask)."""
+    transplant: Annotated[float, Field(ge=0)] = 0.0
+    """The masked object of a rare training image in the place of a common one's, at its size, in the tone and light of its
+    ground; no model draws it (needs dataset.mask)."""
     controlnet: Annotated[float, Field(ge=0)] = 0.0
     """ControlNet on the condition maps of rare training images (needs finetune.controlnet)."""
 
@@ -240,6 +243,11 @@ class Config(Section):
         """The run's folder."""
         return Path(self.outputs) / self.name
 
+    @property
+    def draws(self) -> bool:
+        """Whether a model draws any of the images."""
+        return any(weight for method, weight in self.generate.methods if method != "transplant")
+
 
 def override(tree: dict[str, Any], assignment: str) -> dict[str, Any]:
     """A copy of `tree` with one `key.sub=value` applied; the value is read as YAML."""
@@ -301,8 +309,9 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
     if config.finetune.controlnet == "mask" and not config.dataset.mask:
         raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")
-    if config.generate.methods.inpaint and not config.dataset.mask:
-        raise UserError(f"{where}: generate.methods.inpaint needs dataset.mask, the masks of what is to be painted anew")
+    for method, what in {"inpaint": "what is to be painted anew", "transplant": "what is to be transplanted"}.items():
+        if getattr(config.generate.methods, method) and not config.dataset.mask:
+            raise UserError(f"{where}: generate.methods.{method} needs dataset.mask, the masks of {what}")
     if not any(config.generate.methods.model_dump().values()):
         raise UserError(f"{where}: generate.methods: at least one weight must be above 0")
     return config

@@ -43,11 +43,14 @@ def finetune(config: Config) -> Path:
     run = stage.check(config)
     folder = run / "finetune"
     prepared = load(run)
-    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
+    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"]) | ({} if config.draws else {"trained": False})
     if stage.is_done(folder, key):
         return folder
     consent.recheck(config.dataset, prepared.frame["path"])
     started = time.monotonic()
+    if not config.draws:  # nothing to train: transplants need no model
+        stage.begin(folder, key)
+        return stage.finish(folder, key, started)
     settings = config.finetune
     stage.begin(folder, key)
     accelerator = _accelerator(config, folder)

@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tqdm.auto import tqdm
 
 from . import stage
 from .config import Config
-from .dataset import captions, conditions
+from .dataset import captions, conditions, transplant
 from .dataset.prepared import Prepared, load, prompts_of
 from .device import choose_device, choose_precision
 from .diffusion import adapters, base, decoder, sample
@@ -27,8 +28,11 @@ from .seeds import derive
 
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune", "generate")
 FROM_IMAGE = ("image", "from_common", "inpaint")
-"""The methods with a start image."""
-SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+"""The methods in which a model starts from an image."""
+FROM_COMMON = ("from_common", "inpaint", "transplant")
+"""The methods that change an image of another class; of a transplant it is the recipient."""
+Paint = Callable[[pd.DataFrame], np.ndarray]
+SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 
 
 def generate(config: Config) -> Path:
@@ -67,8 +71,9 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     cells = captions.grid(prompts, settings.axes)
     rare = config.dataset.rare_class
     frame, rows = prepared.frame, []
-    if settings.methods.inpaint and prepared.masks is not None:
-        frame = frame.assign(mask=frame["mask"] & prepared.masks.any((1, 2)))  # an empty one leaves nothing to paint
+    if prepared.masks is not None and (settings.methods.inpaint or settings.methods.transplant):
+        frame = frame.assign(area=[float((mask > 0).mean()) for mask in prepared.masks])
+        frame["mask"] &= frame["area"] > 0  # an empty one leaves nothing to paint
     for method, count in share_out(settings.methods.model_dump(), settings.count).items():
         for i in range(count):
             # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
@@ -79,6 +84,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
             seed = derive(config.seed, "image", method, i)
             masked = method == "inpaint" or (method == "controlnet" and config.finetune.controlnet == "mask")
             record = _source(frame, rare, method, cell, seed, masked)
+            donor = _donor(frame, rare, record, seed) if method == "transplant" else ""
             strengths = settings.strength
             row = {
                 "label": rare,
@@ -86,7 +92,8 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 "prompt": captions.describe(prompts, i, rare, cell),
                 "negative": prompts.negative,
                 **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
-                "source": record if method in FROM_IMAGE else "",
+                "source": donor or (record if method in FROM_IMAGE else ""),
+                "ground": record if donor else "",
                 "condition": record if method == "controlnet" else "",
                 "strength": strengths[i % len(strengths)] if method in FROM_IMAGE else float("nan"),
                 # what is painted anew has no use for the old object's detail, and what is kept is kept whole
@@ -115,9 +122,11 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     """Draw the real training image to start from, among those that agree best with the cell's attributes."""
     if method == "text":
         return ""
-    wanted = frame["label"] != rare if method in ("from_common", "inpaint") else frame["label"] == rare
+    wanted = frame["label"] != rare if method in FROM_COMMON else frame["label"] == rare
     if masked:
         wanted &= frame["mask"]
+    if method == "transplant":
+        wanted &= frame["area"] <= transplant.COVER[1]
     pool = frame[wanted & (frame["split"] == "train")]
     if pool.empty:
         raise UserError(f"generate.methods.{method}: no training image to start from")
@@ -127,51 +136,88 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     return str(best["id"].iloc[seed % len(best)])
 
 
+def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> str:
+    """Draw the rare training image whose object is transplanted, among those of which it can be given the right size."""
+    pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & frame["area"].between(*transplant.COVER)]
+    if pool.empty:
+        least, most = (f"{100 * share:g} %" for share in transplant.COVER)
+        raise UserError(f"generate.methods.transplant: no rare training image whose mask covers {least} to {most} of it")
+    area = frame.loc[frame["id"] == recipient, "area"].iloc[0]
+    fitting = pool[[transplant.fits(own, area) for own in pool["area"]]]
+    chosen = pool if fitting.empty else fitting
+    return str(chosen["id"].iloc[derive(seed, "donor") % len(chosen)])
+
+
 def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, folder: Path) -> None:
-    """Draw the images of a plan that are not there yet, as `<folder>/<id>.png`."""
+    """Make the images of a plan that are not there yet, as `<folder>/<id>.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     batches = list(_batches(rows, config.generate.batch_size))
     missing = [batch for batch in batches if any(not (folder / f"{name}.png").exists() for name in batch["id"])]
     if not missing:
         return
+    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
+    transplants = partial(_transplants, prepared, row_of)
+    by_model = any(_method(batch) != "transplant" for batch in missing)
+    painted = _painter(config, prepared, row_of, rows, model) if by_model else transplants
+    with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
+        for batch in missing:
+            # a batch is always drawn whole: the rounding of batched kernels depends on its size
+            images = transplants(batch) if _method(batch) == "transplant" else painted(batch)
+            for (_, row), image in zip(batch.iterrows(), images, strict=True):
+                path = folder / f"{row['id']}.png"
+                if not path.exists():
+                    stage.write_bytes(path, encode_png(image, row.to_dict()))
+            bar.update(len(batch))
+
+
+def _painter(config: Config, prepared: Prepared, row_of: dict[str, int], rows: pd.DataFrame, model: Path) -> Paint:
+    """Load what draws the plan's images but for transplants; gives a function from a batch to its pictures."""
     pipeline = fine_tuned(config, model)
+    rows = rows[rows["method"] != "transplant"]
     texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
     encoded = base.encode_prompts(pipeline, texts)
     index = {text: i for i, text in enumerate(texts)}
-    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
     kind: Any = config.finetune.controlnet
     controlnet = None
     if (rows["method"] == "controlnet").any():
         device = base.device_of(pipeline)
         controlnet = adapters.load_controlnet(model / "controlnet", device)
         sample.use_precision(controlnet, choose_precision(config.finetune.precision, device))
-    with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
-        for batch in missing:
-            # a batch is always drawn whole: the rounding of batched kernels depends on its size
-            sources = [row_of[name] for name in batch["source"] if name]
-            mapped = [row_of[name] for name in batch["condition"] if name]
-            start = prepared.pixels[sources] if sources else None
-            region = None
-            if batch["method"].iloc[0] == "inpaint" and prepared.masks is not None:
-                region = conditions.regions(prepared.masks, sources)
-            images = sample.sample(
-                pipeline,
-                encoded.rows([index[text] for text in batch["prompt"]]),
-                encoded.rows([index[text] for text in batch["negative"]]),
-                batch["seed"].tolist(), int(batch["steps"].iloc[0]), float(batch["guidance"].iloc[0]), config.resolution,
-                start=start, strength=float(batch["strength"].iloc[0]) if sources else 1.0, region=region,
-                conditions=conditions.maps(kind, prepared.pixels, prepared.masks, mapped) if mapped else None,
-                controlnet=controlnet if mapped else None,
-            )  # fmt: skip
-            if start is not None and region is not None:
-                images = sample.keep_outside(images, start, region)
-            elif start is not None and (detail := float(batch["detail"].iloc[0])):
-                images = sample.add_detail(pipeline, images, start, detail)
-            for (_, row), image in zip(batch.iterrows(), images, strict=True):
-                path = folder / f"{row['id']}.png"
-                if not path.exists():
-                    stage.write_bytes(path, encode_png(image, row.to_dict()))
-            bar.update(len(batch))
+
+    def paint(batch: pd.DataFrame) -> np.ndarray:
+        sources = [row_of[name] for name in batch["source"] if name]
+        mapped = [row_of[name] for name in batch["condition"] if name]
+        start = prepared.pixels[sources] if sources else None
+        region = None
+        if _method(batch) == "inpaint" and prepared.masks is not None:
+            region = conditions.regions(prepared.masks, sources)
+        images = sample.sample(
+            pipeline,
+            encoded.rows([index[text] for text in batch["prompt"]]),
+            encoded.rows([index[text] for text in batch["negative"]]),
+            batch["seed"].tolist(), int(batch["steps"].iloc[0]), float(batch["guidance"].iloc[0]), config.resolution,
+            start=start, strength=float(batch["strength"].iloc[0]) if sources else 1.0, region=region,
+            conditions=conditions.maps(kind, prepared.pixels, prepared.masks, mapped) if mapped else None,
+            controlnet=controlnet if mapped else None,
+        )  # fmt: skip
+        if start is not None and region is not None:
+            return sample.keep_outside(images, start, region)
+        if start is not None and (detail := float(batch["detail"].iloc[0])):
+            return sample.add_detail(pipeline, images, start, detail)
+        return images
+
+    return paint
+
+
+def _transplants(prepared: Prepared, row_of: dict[str, int], batch: pd.DataFrame) -> np.ndarray:
+    """The pictures of a batch of transplants, uint8 [N, R, R, 3]."""
+    assert prepared.masks is not None  # config.parse sees to it
+    pairs = [(row_of[donor], row_of[recipient]) for donor, recipient in zip(batch["source"], batch["ground"], strict=True)]
+    pixels, masks = prepared.pixels, prepared.masks
+    return np.stack([
+        transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, derive(seed, "symmetry") % 8)
+        for (a, b), seed in zip(pairs, batch["seed"], strict=True)
+    ])  # fmt: skip
 
 
 def fine_tuned(config: Config, model: Path) -> Any:
@@ -185,6 +231,10 @@ def fine_tuned(config: Config, model: Path) -> Any:
     return pipeline
 
 
+def _method(batch: pd.DataFrame) -> str:
+    return str(batch["method"].iloc[0])
+
+
 def _batches(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
     """Batches of one method and strength, in plan order."""
     for _, part in rows.groupby(["method", "strength"], sort=False, dropna=False):
@@ -193,23 +243,25 @@ def _batches(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:
 
 
 def encode_png(image: np.ndarray, row: dict[str, Any]) -> bytes:
-    """A PNG with its plan row (text chunk `synthimg`, JSON) and the IPTC mark of synthetic media (XMP).
+    """A PNG with its plan row (text chunk `synthimg`, JSON) and IPTC's digital source type (XMP).
 
     Args:
         image: uint8 [H, W, 3].
     """
+    # a transplant is a "composite of several elements that are all captures of real life"
+    kind = "compositeCapture" if row["method"] == "transplant" else "trainedAlgorithmicMedia"
     plain = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in row.items()}
     info = PngInfo()
     info.add_itxt("synthimg", json.dumps(plain, ensure_ascii=False, default=str))
     info.add_text("Software", "synthimg")
-    info.add_itxt("XML:com.adobe.xmp", XMP)
+    info.add_itxt("XML:com.adobe.xmp", XMP.format(SOURCE_TYPES + kind))
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 
-XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"
- Iptc4xmpExt:DigitalSourceType="{SOURCE_TYPE}"/></rdf:RDF></x:xmpmeta>
+ Iptc4xmpExt:DigitalSourceType="{}"/></rdf:RDF></x:xmpmeta>
 <?xpacket end="w"?>"""

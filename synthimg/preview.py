@@ -13,6 +13,7 @@ from .config import Config
 from .dataset import captions
 from .dataset.prepared import prompts_of
 from .diffusion import base, sample
+from .errors import UserError
 from .generate import fine_tuned
 from .seeds import derive
 
@@ -29,6 +30,8 @@ def preview(config: Config) -> Path:
     """
     run = stage.check(config)
     stage.require(run / "finetune", "the model is not fine-tuned")
+    if not config.draws:
+        raise UserError("generate.methods: no model draws any of these images, so there is nothing to preview")
     prompts, settings = prompts_of(config), config.generate
     cells = captions.grid(prompts, settings.axes)
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]

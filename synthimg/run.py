@@ -48,7 +48,8 @@ def foresee(config: Config) -> None:
     """
     if not (config.folder / "generate" / "manifest.json").exists():
         choose_device(config.device)
-        base.find(config.base)
+        if config.draws:
+            base.find(config.base)
     if not (config.folder / "evaluate" / "manifest.json").exists():
         choose(config.evaluate)
 

@@ -18,10 +18,12 @@ from PIL import Image
 from synthimg.cli import main
 from synthimg.config import Config, parse
 from synthimg.dataset import captions
-from synthimg.generate import SOURCE_TYPE
+from synthimg.errors import UserError
 from synthimg.preview import preview
 from synthimg.run import run
 from synthimg.stage import digest
+
+METHODS = ["text", "image", "from_common", "controlnet", "inpaint", "transplant"]
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +38,7 @@ def finished(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     data, base = folders
     tree = tiny.settings(data, tmp_path_factory.mktemp("outputs"), base)
     tree["finetune"] |= {"controlnet": "mask", "min_snr_gamma": 5, "decoder_steps": 3}
-    methods = ["text", "image", "from_common", "controlnet", "inpaint"]
-    tree["generate"] |= {"count": 10, "detail": 0.5, "methods": dict.fromkeys(methods, 1)}
+    tree["generate"] |= {"count": 12, "detail": 0.5, "methods": dict.fromkeys(METHODS, 1)}
     config = parse(tree)
     run(config)
     return config
@@ -75,13 +76,30 @@ def test_second_run_recomputes_nothing(finished: Config) -> None:
 
 def test_plan_matches_its_images_and_they_say_they_are_synthetic(finished: Config) -> None:
     plan = pd.read_parquet(finished.folder / "generate" / "plan.parquet")
-    assert sorted(plan["method"]) == sorted(["text", "image", "from_common", "controlnet", "inpaint"] * 2)
+    assert sorted(plan["method"]) == sorted(METHODS * 2)
     assert {path.stem for path in (finished.folder / "generate" / "images").iterdir()} == set(plan["id"])
     for row in plan.to_dict("records"):
         with Image.open(finished.folder / "generate" / "images" / f"{row['id']}.png") as image:
             assert image.size == (64, 64)
             assert json.loads(image.info["synthimg"])["prompt"] == row["prompt"]
-            assert SOURCE_TYPE in image.info["XML:com.adobe.xmp"]
+            kind = "compositeCapture" if row["method"] == "transplant" else "trainedAlgorithmicMedia"
+            assert f'digitalsourcetype/{kind}"' in image.info["XML:com.adobe.xmp"]
+
+
+def test_where_no_model_draws_none_is_trained_or_even_looked_for(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    tree = tiny.settings(folders[0], tmp_path, tmp_path / "no-such-base")
+    tree["generate"] |= {"methods": {"text": 0, "transplant": 1}}
+    config = parse(tree)
+    run(config)
+    assert {path.name for path in (config.folder / "finetune").iterdir()} == {"key.json", "manifest.json", "timing.json"}
+    assert "Synthetic" in (config.folder / "report.html").read_text()
+    with pytest.raises(UserError, match="nothing to preview"):
+        preview(config)
+    # the same run with a model's images is another run
+    with pytest.raises(UserError):
+        run(
+            parse(tree | {"base": str(folders[1]), "generate": tree["generate"] | {"methods": {"text": 1, "transplant": 1}}})
+        )
 
 
 def test_lora_loads_with_plain_diffusers_and_changes_the_picture(finished: Config, folders: tuple[Path, Path]) -> None:

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from synthimg import scenes
 from synthimg.config import parse
-from synthimg.dataset import captions, conditions
+from synthimg.dataset import captions, conditions, transplant
 from synthimg.dataset.prepared import Prepared
 from synthimg.diffusion import base, sample
 from synthimg.errors import UserError
@@ -41,11 +41,11 @@ def records() -> Prepared:
     return Prepared(frame, np.zeros((12, 8, 8, 3), np.uint8), None)
 
 
-def planned(tmp_path: Path, **generate: object) -> pd.DataFrame:
+def planned(tmp_path: Path, prepared: Prepared | None = None, **generate: object) -> pd.DataFrame:
     tree = tiny.settings(tmp_path, tmp_path, "embedded")
     tree["generate"] = generate
     config = parse(tree)
-    return plan(config, captions.load(config.dataset.prompts), records(), "model")
+    return plan(config, captions.load(config.dataset.prompts), prepared or records(), "model")
 
 
 def test_plan_is_balanced_and_starts_from_training_images_alone(tmp_path: Path) -> None:
@@ -62,6 +62,28 @@ def test_plan_is_balanced_and_starts_from_training_images_alone(tmp_path: Path) 
     common = rows["method"].isin(["from_common", "inpaint"])
     assert set(sources["label"][common[rows["source"] != ""].to_numpy()]) == {"intact"}
     assert set(sources["label"][~common[rows["source"] != ""].to_numpy()]) == {"cracked"}
+
+
+def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(tmp_path: Path) -> None:
+    prepared = records()
+    masks = np.zeros((12, 8, 8), np.uint8)
+    for i, mask in enumerate(masks):
+        mask[: [2, 2, 6, 5][i % 4], :4] = 255  # 12, 12, 38 and 31 % of the image; even rows are rare
+    masks[4] = 0  # a rare image without an object has none to give
+    rows = planned(tmp_path, prepared._replace(masks=masks), count=16, methods={"text": 0, "transplant": 1})
+    frame = prepared.frame.set_index("id")
+    assert set(rows["source"]) == {frame.index[0], frame.index[2], frame.index[6]}
+    assert (frame.loc[rows["ground"], ["label", "split"]] == ["intact", "train"]).all(axis=None)
+    # tone and light are the recipient's, so it is chosen by what is asked for; the donor by its size
+    asked = rows["attribute.brightness"].to_numpy()
+    assert (frame.loc[rows["ground"], "attribute.brightness"].to_numpy() == asked).all()
+    area = dict(zip(frame.index, (masks > 0).mean((1, 2)), strict=True))
+    assert all(
+        transplant.fits(area[donor], area[ground]) for donor, ground in zip(rows["source"], rows["ground"], strict=True)
+    )
+    masks[::2] = 255  # nothing but object: no border to cut along
+    with pytest.raises(UserError, match="no rare training image whose mask covers"):
+        planned(tmp_path, prepared._replace(masks=masks), count=1, methods={"text": 0, "transplant": 1})
 
 
 def test_a_longer_plan_begins_with_the_same_images(tmp_path: Path) -> None:
@@ -132,6 +154,7 @@ def test_inpainting_keeps_what_lies_outside_the_region_and_paints_within() -> No
 
 def test_png_carries_its_row() -> None:
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
-    with Image.open(io.BytesIO(encode_png(picture, {"id": "x", "strength": float("nan"), "prompt": "é"}))) as image:
-        assert json.loads(image.info["synthimg"]) == {"id": "x", "strength": None, "prompt": "é"}
+    row = {"id": "x", "method": "text", "strength": float("nan"), "prompt": "é"}
+    with Image.open(io.BytesIO(encode_png(picture, row))) as image:
+        assert json.loads(image.info["synthimg"]) == {**row, "strength": None}
         assert (np.asarray(image) == picture).all()

@@ -1,0 +1,100 @@
+"""An object on another ground: in its place, at its size, in its light, and nothing else touched."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from synthimg.dataset import transplant
+
+SIDE = 64
+
+
+def disc(row: float, column: float, radius: float) -> NDArray[np.bool_]:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    return (y - row) ** 2 + (x - column) ** 2 <= radius**2
+
+
+def photograph(mask: NDArray[np.bool_], ground: tuple[int, int, int], spot: tuple[int, int, int]) -> NDArray[np.uint8]:
+    return np.where(mask[..., None], spot, ground).astype(np.uint8)
+
+
+discs = st.builds(disc, st.floats(0, SIDE), st.floats(0, SIDE), st.floats(5, 26))
+
+
+@settings(max_examples=40, deadline=None)
+@given(discs, discs | st.just(np.zeros((SIDE, SIDE), bool)), st.integers(0, 7), st.integers(0, 2**16))
+def test_away_from_both_objects_the_recipient_is_left_as_it_is(
+    mask: NDArray[np.bool_], ground_mask: NDArray[np.bool_], symmetry: int, seed: int
+) -> None:
+    image, ground = np.random.default_rng(seed).integers(0, 256, (2, SIDE, SIDE, 3), np.uint8)
+    picture = transplant.transplant(image, mask, ground, ground_mask, symmetry)
+    assert picture.shape == ground.shape and picture.dtype == np.uint8
+    changed = (picture != ground).any(2)
+    # where the object lands is bounded by its own reach, turned any way, from the place that it takes
+    place = ground_mask if ground_mask.any() else None
+    reach = transplant.LIMITS[1] * 2 * SIDE if place is None else _radius(mask) * transplant.LIMITS[1]
+    allowed = np.ones_like(changed)
+    if place is not None:
+        centre = ndimage.center_of_mass(place)
+        margin = 2 * transplant.SEAM * SIDE + 2
+        allowed = disc(*centre, reach + margin) | (ndimage.distance_transform_edt(~place) <= margin)
+    assert not (changed & ~allowed).any()
+
+
+def _radius(mask: NDArray[np.bool_]) -> float:
+    return float(np.linalg.norm(np.argwhere(mask) - ndimage.center_of_mass(mask), axis=1).max())
+
+
+def test_the_object_takes_the_place_and_the_size_of_the_recipients() -> None:
+    mask, ground_mask = disc(20, 40, 8), disc(36, 24, 12)
+    image = photograph(mask, (200, 200, 200), (200, 0, 0))
+    ground = photograph(ground_mask, (200, 200, 200), (0, 0, 200))
+    for symmetry in range(8):
+        picture = transplant.transplant(image, mask, ground, ground_mask, symmetry).astype(int)
+        red = (picture[..., 0] - picture[..., 2]) > 100
+        assert not ((picture[..., 2] - picture[..., 0]) > 20).any()  # nothing of the blue object is left
+        assert red.sum() == pytest.approx(ground_mask.sum(), rel=0.12)
+        assert np.allclose(ndimage.center_of_mass(red), (36, 24), atol=1)
+
+
+def test_the_object_is_seen_in_the_light_of_its_new_ground() -> None:
+    mask = disc(32, 32, 10)
+    image, ground = photograph(mask, (200, 160, 140), (120, 60, 40)), photograph(mask, (100, 60, 40), (0, 0, 0))
+    picture = transplant.transplant(image, mask, ground, mask, 0)
+    floor = transplant.FLOOR
+    wanted = [120 * (100 + floor) / (200 + floor), 60 * (60 + floor) / (160 + floor), 40 * (40 + floor) / (140 + floor)]
+    assert np.allclose(picture[32, 32], wanted, atol=1)
+
+
+def test_a_recipient_without_an_object_takes_it_as_it_is() -> None:
+    mask = disc(20, 40, 8)
+    image = photograph(mask, (200, 200, 200), (200, 0, 0))
+    picture = transplant.transplant(image, mask, np.full_like(image, 200), np.zeros_like(mask), 0)
+    assert (picture[mask] == (200, 0, 0)).all()
+    assert (picture[ndimage.distance_transform_edt(~mask) > 2 * transplant.SEAM * SIDE] == 200).all()
+
+
+def test_what_is_painted_over_keeps_colour_and_grain_of_its_surroundings() -> None:
+    grain = np.random.default_rng(0).normal(0, 12, (SIDE, SIDE, 3))
+    skin = np.clip(np.array([180, 140, 120]) + grain, 0, 255)
+    hole = disc(32, 32, 14)
+    bare = transplant._bare(np.where(hole[..., None], 0.0, skin), hole)
+    deep = disc(32, 32, 10)
+    assert np.allclose(bare[deep].mean(0), [180, 140, 120], atol=4)
+    assert bare[deep].std(0).mean() > 0.5 * skin[deep].std(0).mean()
+    assert (bare[~hole] == skin[~hole]).all()
+
+
+@given(st.floats(0.01, 0.6), st.floats(0.01, 0.6))
+def test_what_fits_needs_no_clipping(area: float, ground: float) -> None:
+    low, high = transplant.LIMITS
+    assert (
+        transplant.fits(area, ground) == (low**2 <= ground / area <= high**2)
+        or np.isclose(ground / area, [low**2, high**2]).any()
+    )
+    assert transplant.enlargement(area, 0) == 1
