@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -86,29 +86,52 @@ def available(config: Config, frame: pd.DataFrame, accepted: int) -> list[str]:
     return [name for name in ARMS if name in config.evaluate.arms and name not in missing]
 
 
+class Extracted(NamedTuple):
+    """What linear heads are trained on and judged by: features as the network gives them."""
+
+    real: dict[str, Features]
+    """Of each split's images, in the order of `rows_of`."""
+    views: Callable[[str], list[Features]]
+    """Of a split's images under RandAugment, `VIEWS` times."""
+    symmetric: Callable[[str, Symmetry], Features]
+    """Of a split's rare images as one of SYMMETRIES shows them."""
+    made: Features
+    """Of all synthetic images that any fit may use."""
+
+
 def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     """Train linear heads; the features they need are extracted once.
 
     Args:
         accepted: ids of all synthetic images that any fit may use, in plan order.
     """
-    found = {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")}
-    ready = power_normaliser(found["train"])
-    real = {split: ready(features) for split, features in found.items()}
-    part = {split: rows_of(data.frame, split) for split in real}
+    extracted = Extracted(
+        {split: split_features(config, data, split) for split in ("train", "reserve", "validation", "test")},
+        lambda split: augmented(config, data, rows_of(data.frame, split)),
+        lambda split, which: symmetric_features(config, data, split, which),
+        synthetic_features(config, accepted),
+    )
+    return heads(config, data.frame, extracted, accepted)
+
+
+def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: list[str]) -> Fit:
+    """`headed`, once the features are there."""
+    ready = power_normaliser(extracted.real["train"])
+    real = {split: ready(features) for split, features in extracted.real.items()}
+    part = {split: rows_of(frame, split) for split in real}
     queries = np.concatenate([real["validation"], real["test"]])
-    names, labels = classes_of(data.frame)
+    names, labels = classes_of(frame)
     rare = names.index(config.dataset.rare_class)
-    made = ready(synthetic_features(config, accepted))
+    made = ready(extracted.made)
     specs = arms(config)
 
     @cache
     def views(split: str) -> list[Features]:
-        return [ready(view) for view in augmented(config, data, part[split])]
+        return [ready(view) for view in extracted.views(split)]
 
     @cache
     def way(split: str, which: Symmetry) -> Features:
-        return ready(symmetric_features(config, data, split, which))
+        return ready(extracted.symmetric(split, which))
 
     @cache
     def trained(arm: str, seed: int, only: tuple[str, ...]) -> Probabilities:

@@ -47,7 +47,7 @@ def prepare(config: Config) -> Path:
     kept = splits.within_limit(list(usable["label"]), list(usable["group"]), dataset.limit, config.seed)
     usable = usable[kept].reset_index(drop=True)
     usable.insert(0, "id", [identity(path) for path in usable["path"]])
-    _split(usable, config)  # what has too few groups now has no more once duplicates have joined them
+    split_by_group(usable, config)  # what has too few groups now has no more once duplicates have joined them
 
     folder = stage.claim(config) / "dataset"
     wanted = stage.key(config, "prepare", ["seed", "resolution", "dataset"])
@@ -72,7 +72,7 @@ def prepare(config: Config) -> Path:
     hashes, thumbnails = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "thumbnails"))
     pairs = duplicates.near(hashes, thumbnails, dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
-    frame["split"] = _split(frame, config)
+    frame["split"] = split_by_group(frame, config)
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
     frame["mask"] = np.concatenate([part.masked for part in parts])
@@ -220,7 +220,8 @@ def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def _split(frame: pd.DataFrame, config: Config) -> list[str]:
+def split_by_group(frame: pd.DataFrame, config: Config) -> list[str]:
+    """Every record's split, drawn by group and seed, the rare class cut to its budget: columns `id`, `label`, `group`."""
     labels, groups, rare = list(frame["label"]), list(frame["group"]), config.dataset.rare_class
     first = splits.assign(labels, groups, rare, config.dataset.split, config.seed)
     return splits.reserve(list(frame["id"]), labels, groups, first, rare, config.dataset.rare_budget, config.seed)

@@ -83,6 +83,7 @@ def describe(run: Path) -> dict[str, Any]:
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
         "shared": shared(metrics["quality"]["extractor"], settings),
+        "transplants": bool((made["method"] == "transplant").any()),
         "marginals": marginals(metrics, records, made),
         "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
         "summary": summary, "splits": ("train", "reserve", "validation", "test"),
@@ -254,6 +255,8 @@ def shared(extractor: str, settings: dict[str, Any]) -> str:
             "Pictures made from a real image carry that image's own fine detail (generate.detail), and the scores compare "
             "them with these very images among others: they flatter."
         )
+    if settings["generate"].get("methods", {}).get("transplant"):
+        found.append("Transplants show the objects of these very real images, so the scores flatter them.")
     return " ".join(found)
 
 

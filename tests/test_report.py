@@ -179,6 +179,7 @@ def test_shared_backbone_names_the_autoencoder_of_the_embedded_model_only() -> N
     assert shared("inception", settings) == ""
     assert "decoder was tuned" in shared("efficientnet-lite0", settings | {"finetune": {"decoder_steps": 9}})
     assert "they flatter" in shared("inception", settings | {"generate": {"detail": 0.5}})
+    assert "Transplants" in shared("inception", settings | {"generate": {"methods": {"transplant": 1.0}}})
 
 
 @pytest.mark.parametrize(

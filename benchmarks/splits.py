@@ -1,0 +1,171 @@
+"""Does a transplanted lesion raise recall? The tasks of docs/gain.md on redrawn splits, with the linear head.
+
+python benchmarks/splits.py outputs/RUN --tasks vasc-15 bcc-15 mel-30 df --first 100 --splits 20
+
+RUN is a prepared run of HAM10000 (`synthimg prepare configs/dermatology.yaml dataset.path=...`): its pixels, masks and words
+are used, its split and budget are not. Each split is drawn, and each image of it made, refused and judged, by the functions
+of the stages; only what does not depend on the split, the features of real images, is worked out once for all. There is one
+classifier seed a split. Methods that need a model would have to be fine-tuned anew for every split: see benchmarks/gain.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from gain import DERMATOLOGY, TASKS, markdown, spread
+from numpy.typing import NDArray
+from PIL import Image
+
+from synthimg import evaluate, filter, generate
+from synthimg.arms import ARMS, Extracted, augmented, heads, rows_of, symmetric
+from synthimg.config import Config, load
+from synthimg.dataset import attributes, prepared
+from synthimg.dataset.prepared import Prepared, prompts_of
+from synthimg.metrics.comparison import compare
+from synthimg.metrics.features import Features, cached, chunks, extract
+from synthimg.metrics.nearest import copy_threshold, nearest
+from synthimg.metrics.repeats import pool
+from synthimg.prepare import split_by_group
+
+ALL = ("train", "reserve", "validation", "test")
+
+
+def redrawn(config: Config, data: Prepared) -> Prepared:
+    """The same images in the split of another seed and task."""
+    return data._replace(frame=data.frame.assign(split=split_by_group(data.frame, config)))
+
+
+def made(config: Config, data: Prepared, words: Any) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
+    """Plan and pictures [N, R, R, 3]."""
+    rows = generate.plan(config, words, data, "no model")
+    with TemporaryDirectory() as folder:
+        generate.draw(config, data, rows, Path(folder), Path(folder))
+        return rows, np.stack([np.asarray(Image.open(Path(folder) / f"{name}.png")) for name in rows["id"]])
+
+
+def judged(
+    config: Config, data: Prepared, words: Any, rows: pd.DataFrame, pictures: NDArray[np.uint8], found: Features,
+    real: Features, mirrored: Features,
+) -> tuple[NDArray[np.object_], dict[str, float]]:  # fmt: skip
+    """Why each picture is refused, as the filter does it, and the share of each axis that is as asked for."""
+    training = rows_of(data.frame, "train")
+    originals = np.concatenate([real[training], mirrored[training]])
+    confidence = filter.rare_confidence(
+        real[training], data.frame["label"].to_numpy()[training], found, config.dataset.rare_class
+    )
+    values = {f"measured.{name}": value for name, value in attributes.measure(pictures, words.measured).items()}
+    categories = filter.found(words, rows, values)
+    threshold = copy_threshold(real[rows_of(data.frame, "validation")], originals, config.filter.copy_quantile)
+    reasons = filter.reasons(
+        found, confidence, nearest(found, originals)[1], filter.misses(rows, categories), config.filter.confidence, threshold
+    )
+    followed = {
+        name: float((categories[f"found.{name}"] == rows[f"attribute.{name}"].to_numpy(str)).mean())
+        for name in config.generate.axes
+    }
+    return reasons, followed
+
+
+def results(
+    task: str, seed: int, place: Path, data: Prepared, real: Features, mirrored: Features, views: list[Features]
+) -> Iterator[dict[str, Any]]:
+    """One row per arm of one split."""
+    overrides = [*TASKS[task].overrides, f"seed={seed}", "evaluate.seeds=1", "evaluate.bootstrap=20"]
+    config = load(DERMATOLOGY, [*overrides, f"name={place.name}", f"outputs={place.parent}"])
+    words = prompts_of(config)
+    data = redrawn(config, data)
+    part = {split: rows_of(data.frame, split) for split in ALL}
+    rows, pictures = made(config, data, words)
+    found = extract(pictures)
+    reasons, followed = judged(config, data, words, rows, pictures, found, real, mirrored)
+    accepted = list(rows.loc[reasons == "", "id"])
+    extracted = Extracted(
+        {split: real[part[split]] for split in ALL},
+        lambda split: [view[part[split]] for view in views],
+        lambda split, which: np.concatenate(
+            [extract(np.ascontiguousarray(p)) for p in symmetric(config, data, split, which)]
+        ),
+        found[reasons == ""],
+    )
+    fit = heads(config, data.frame, extracted, accepted)
+    tables = [evaluate.predicted(config, data.frame, arm, 0, fit(arm, 0, accepted)) for arm in config.evaluate.arms]
+    table = pd.concat(tables, ignore_index=True)
+    thresholds = evaluate.chosen(table, config.dataset.rare_class, config.evaluate.specificity)
+    outcomes = evaluate.outcomes(config, data.frame, table, thresholds)
+    measured = compare(outcomes, evaluate.test_images(config, data.frame), config.evaluate.specificity)
+    rare = (data.frame["label"] == config.dataset.rare_class).to_numpy()
+    for arm, described in measured["arms"].items():
+        yield {
+            "task": task, "seed": seed, "arm": arm, "recall": described["recall_at_specificity"]["mean"],
+            "matched": measured["matched"]["recall"][arm], "specificity": described["specificity_at_threshold"]["mean"],
+            "auc": described["auc"]["mean"], "others": float(np.mean(list(described["other_recall"].values()))),
+            "rare": int(rare[part["train"]].sum()), "tested": int(rare[part["test"]].sum()), "accepted": len(accepted),
+            "made": len(rows), "copies": int((reasons == "copy").sum()), **followed,
+            "ratio": len(part["test"]) / len(part["train"]),
+        }  # fmt: skip
+
+
+def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
+    """One line: means over the splits, gains with the interval of the corrected resampled t-test."""
+    by_arm = {
+        column: part.pivot(index="seed", columns="arm", values=column)
+        for column in ("recall", "matched", "specificity", "others")
+    }
+    ratio, first = float(part["ratio"].mean()), part[part["arm"] == "synthetic"]
+    line: dict[str, Any] = {"task": task, "splits": len(first), "rare images": f"{first['rare'].mean():.0f}",
+                            "tested": f"{first['tested'].mean():.0f}"}  # fmt: skip
+    for column, words in (("recall", "threshold of validation"), ("matched", "equal specificity")):
+        arms = {arm: by_arm[column][arm].tolist() for arm in ARMS if arm in by_arm[column]}
+        found = pool(arms, ratio)
+        control = found["best_control"]
+        closed = found["oracle_gap_closed"]
+        line |= {
+            f"control ({words})": f"{control} {found['control']:.3f}",
+            f"real, synthetic, oracle ({words})": ", ".join(
+                f"{np.mean(arms[arm]):.3f}" for arm in ("real", "synthetic", "oracle") if arm in arms
+            ),
+            f"gain ({words})": spread(found["gain"]),
+            f"share of the gap ({words})": "-" if closed is None else f"{closed:.2f}",
+        }
+        if column == "recall":
+            change = {name: (by_arm[name]["synthetic"] - by_arm[name][control]).mean() for name in ("specificity", "others")}
+            line |= {name: f"{value:+.3f}" for name, value in change.items()}
+    axes = {name: f"{first[name].mean():.2f}" for name in ("lesion_size", "skin_tone", "lighting")}
+    return line | {"accepted": f"{first['accepted'].mean():.0f} of {first['made'].mean():.0f}",
+                   "copies": f"{first['copies'].mean():.1f}"} | axes  # fmt: skip
+
+
+def main(run: Path, tasks: list[str], first: int, count: int, to: Path) -> None:
+    """Work out what `to` does not hold yet; print the table."""
+    data, cache = prepared.load(run), to.parent / ".cache"
+    every = np.arange(len(data.frame))
+    real = cached(chunks(data.pixels, every), cache)
+    mirrored = cached(filter.flipped(chunks(data.pixels, every)), cache)
+    config = load(DERMATOLOGY, [f"name={run.name}", f"outputs={cache}"])
+    views = augmented(config, data, every)
+    done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed"])
+    for seed in range(first, first + count):
+        for task in tasks:
+            if not ((done["task"] == task) & (done["seed"] == seed)).any():
+                done = pd.concat(
+                    [done, pd.DataFrame(results(task, seed, run, data, real, mirrored, views))], ignore_index=True
+                )
+                done.to_csv(to, index=False)
+    print("\n".join(markdown([summary(task, part) for task, part in done.groupby("task", sort=False)])))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--tasks", nargs="+", choices=[name for name in TASKS if TASKS[name].config == DERMATOLOGY],
+                        default=["vasc-15", "bcc-15", "mel-30", "df"])  # fmt: skip
+    parser.add_argument("--first", type=int, default=100, help="seed of the first split")
+    parser.add_argument("--splits", type=int, default=20, dest="count")
+    parser.add_argument("--to", type=Path, default=Path("outputs/splits/results.csv"))
+    main(**vars(parser.parse_args()))
