@@ -5,7 +5,7 @@ python benchmarks/contact_sheet.py outputs/quickstart docs/contact-sheet.png
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import pandas as pd
@@ -30,4 +30,7 @@ def main(run: Path, to: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("to", type=Path)
+    main(**vars(parser.parse_args()))

@@ -182,11 +182,13 @@ def test_confusion_counts_every_image_once() -> None:
     assert table["plain"] == {name: (called == name).sum() / 3 for name in ("dull", "plain", "rare")}
 
 
-def test_an_arm_against_itself_gains_nothing_for_certain() -> None:
+def test_an_arm_against_itself_gains_nothing_as_far_as_so_few_images_tell() -> None:
     test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
     found = compare({"real": outcome(2, 0.3), "synthetic": outcome(2, 0.3)}, test, 0.95)
-    assert found["gain"] == {"mean": 0.0, "ci95": [0.0, 0.0], "p": 1.0}
-    assert found["common"]["specificity_change"] == {"mean": 0.0, "ci95": [0.0, 0.0]}
+    for change, groups in ((found["gain"], test.rare_groups), (found["common"]["specificity_change"], test.other_groups)):
+        reach = 1 - 0.05 ** (1 / groups)
+        assert change["mean"] == 0 and change["ci95"] == [-reach, reach]
+    assert found["gain"]["p"] == 1
 
 
 @pytest.mark.parametrize("names", [("real",), ("oracle",), ("real", "oracle"), ()])
@@ -194,3 +196,12 @@ def test_without_synthetic_arm_there_is_no_gain(names: tuple[str, ...]) -> None:
     test = arrange(LABELS, GROUPS, "rare", 50, seed=0)
     found = compare({name: outcome(1, 0.2) for name in names}, test, 0.95)
     assert found["gain"] is None and found["oracle_gap_closed"] is None
+
+
+def test_where_nothing_varies_the_interval_says_what_so_few_pictures_allow() -> None:
+    nothing = rates(np.zeros(35), resample([str(row) for row in range(35)], 200, seed=0))
+    low, high = interval(0.0, nothing, 35)
+    assert (low, high) == pytest.approx((-0.082, 0.082), abs=1e-3)  # 1 - 0.05 ** (1 / 35), about 3 / 35
+    assert interval(0.0, nothing, 3500)[1] < 1e-3
+    varied = rates(np.arange(35) / 35, resample([str(row) for row in range(35)], 200, seed=0))
+    assert interval(0.5, varied, 35) == interval(0.5, varied)

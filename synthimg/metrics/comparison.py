@@ -38,6 +38,9 @@ class Test:
     rare_counts: Array
     """[B, rare pictures]: how often each enters each resample."""
     other_counts: Array
+    rare_groups: int
+    """How many groups the rare pictures are of: what counts as independent."""
+    other_groups: int
 
 
 def arrange(labels: NDArray[np.str_], groups: NDArray[np.str_], rare: str, draws: int, seed: int) -> Test:
@@ -48,7 +51,8 @@ def arrange(labels: NDArray[np.str_], groups: NDArray[np.str_], rare: str, draws
         members = labels[other_rows] == label
         other_counts[:, members] = resample(groups[other_rows][members], draws, derive(seed, "bootstrap", label))
     rare_counts = resample(groups[rare_rows], draws, derive(seed, "bootstrap", rare))
-    return Test(labels, rare, rare_rows, other_rows, rare_counts, other_counts)
+    groups_of = (len(np.unique(groups[rows])) for rows in (rare_rows, other_rows))
+    return Test(labels, rare, rare_rows, other_rows, rare_counts, other_counts, *groups_of)
 
 
 def compare(arms: Mapping[str, Outcome], test: Test, specificity: float) -> dict[str, Any]:
@@ -90,10 +94,10 @@ def describe(outcome: Outcome, test: Test) -> dict[str, Any]:
     default = outcome.predicted == test.rare
     found, above = default[:, test.rare_rows], _above(outcome)[:, test.rare_rows]
     return {
-        "recall": _share(found, test.rare_counts),
-        "recall_at_specificity": _share(above, test.rare_counts),
-        "specificity": _share(~default[:, test.other_rows], test.other_counts),
-        "specificity_at_threshold": _share(~_above(outcome)[:, test.other_rows], test.other_counts),
+        "recall": _share(found, test.rare_counts, test.rare_groups),
+        "recall_at_specificity": _share(above, test.rare_counts, test.rare_groups),
+        "specificity": _share(~default[:, test.other_rows], test.other_counts, test.other_groups),
+        "specificity_at_threshold": _share(~_above(outcome)[:, test.other_rows], test.other_counts, test.other_groups),
         "auc": _auc(outcome, test),
         "per_seed": {
             "recall": found.mean(axis=1).tolist(),
@@ -109,7 +113,7 @@ def describe(outcome: Outcome, test: Test) -> dict[str, Any]:
 def gain(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
     """Recall at the threshold, synthetic minus control: {"mean", "ci95", "p"}, paired by picture."""
     ours, theirs = _above(synthetic)[:, test.rare_rows], _above(control)[:, test.rare_rows]
-    return {**_change(ours, theirs, test.rare_counts), "p": mcnemar(majority(ours), majority(theirs))}
+    return {**_change(ours, theirs, test.rare_counts, test.rare_groups), "p": mcnemar(majority(ours), majority(theirs))}
 
 
 def at_equal_specificity(
@@ -136,7 +140,7 @@ def curve(outcome: Outcome, test: Test, levels: list[float]) -> dict[str, list[f
     """Recall on test where the threshold gives each of `levels` on test itself: mean, and a 95 % band of the rare images."""
     found: dict[str, list[float]] = {"mean": [], "low": [], "high": []}
     for level in levels:
-        spread = _share(_above(_at(outcome, test, level))[:, test.rare_rows], test.rare_counts)
+        spread = _share(_above(_at(outcome, test, level))[:, test.rare_rows], test.rare_counts, test.rare_groups)
         for name, value in zip(found, (spread["mean"], *spread["ci95"]), strict=True):
             found[name].append(value)
     return found
@@ -154,7 +158,8 @@ def confusion(outcome: Outcome, test: Test) -> dict[str, dict[str, float]]:
 
 def specificity_change(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
     """Specificity at the threshold, synthetic minus control: {"mean", "ci95"}."""
-    return _change(~_above(synthetic)[:, test.other_rows], ~_above(control)[:, test.other_rows], test.other_counts)
+    ours, theirs = (~_above(outcome)[:, test.other_rows] for outcome in (synthetic, control))
+    return _change(ours, theirs, test.other_counts, test.other_groups)
 
 
 def _at(outcome: Outcome, test: Test, specificity: float) -> Outcome:
@@ -167,16 +172,17 @@ def _above(outcome: Outcome) -> NDArray[np.bool_]:
     return outcome.scores > outcome.thresholds[:, None]
 
 
-def _share(hits: NDArray[np.bool_], counts: Array) -> dict[str, Any]:
+def _share(hits: NDArray[np.bool_], counts: Array, groups: int) -> dict[str, Any]:
     average = hits.mean(axis=0)
     mean = float(average.mean())
-    return {"mean": mean, "ci95": interval(mean, rates(average, counts))}
+    low, high = interval(mean, rates(average, counts), groups)
+    return {"mean": mean, "ci95": [max(low, 0.0), min(high, 1.0)]}
 
 
-def _change(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], counts: Array) -> dict[str, Any]:
+def _change(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], counts: Array, groups: int) -> dict[str, Any]:
     difference = ours.mean(axis=0) - theirs.mean(axis=0)
     mean = float(difference.mean())
-    return {"mean": mean, "ci95": interval(mean, rates(difference, counts))}
+    return {"mean": mean, "ci95": interval(mean, rates(difference, counts), groups)}
 
 
 def _auc(outcome: Outcome, test: Test) -> dict[str, Any]:
