@@ -42,6 +42,9 @@ generate:
   batch_size: 16
 filter:
   confidence: 0.2  # raise it if accepted pictures do not look like the rare class
+evaluate:
+  beside: turned  # mirror images and quarter turns; `mirrored` where an image has an upright, `real` where it has a left, too
+  synthetic_weight: 0.5  # of a real image
 """
 
 
