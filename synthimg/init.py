@@ -43,7 +43,7 @@ generate:
 filter:
   confidence: 0.2  # raise it if accepted pictures do not look like the rare class
 evaluate:
-  beside: turned  # mirror images and quarter turns; `mirrored` where an image has an upright, `real` where it has a left, too
+  beside: turned  # mirror images and quarter turns; `mirrored` without the turns, `real` where an image has an upright
   synthetic_weight: 0.5  # of a real image
 """
 
