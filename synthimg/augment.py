@@ -27,7 +27,7 @@ from .errors import UserError
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
 LINEAGE = ("source", "ground", "condition", "method", "prompt")
-SETTINGS = ("strength", "detail", "seed", "guidance", "steps")
+SETTINGS = ("scale", "strength", "detail", "seed", "guidance", "steps")
 SPLIT_WORDS = re.compile(
     r"(?<![a-z])(train(?:ing)?|test(?:ing)?|eval(?:uation)?|val(?:id)?(?:ation)?|dev)(?![a-z])", re.IGNORECASE
 )

@@ -74,6 +74,8 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     if prepared.masks is not None and (settings.methods.inpaint or settings.methods.transplant):
         frame = frame.assign(area=[float((mask > 0).mean()) for mask in prepared.masks])
         frame["mask"] &= frame["area"] > 0  # an empty one leaves nothing to paint
+        measured = "measured.lesion_size" if "measured.lesion_size" in frame else "area"
+        frame["size"] = frame[measured].where(frame["area"] > 0, 0)
     for method, count in share_out(settings.methods.model_dump(), settings.count).items():
         for i in range(count):
             # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
@@ -84,7 +86,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
             seed = derive(config.seed, "image", method, i)
             masked = method == "inpaint" or (method == "controlnet" and config.finetune.controlnet == "mask")
             record = _source(frame, rare, method, cell, seed, masked)
-            donor = _donor(frame, rare, record, seed) if method == "transplant" else ""
+            donor, scale = _donor(frame, rare, record, seed) if method == "transplant" else ("", float("nan"))
             strengths = settings.strength
             row = {
                 "label": rare,
@@ -94,6 +96,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
                 "source": donor or (record if method in FROM_IMAGE else ""),
                 "ground": record if donor else "",
+                "scale": scale,
                 "condition": record if method == "controlnet" else "",
                 "strength": strengths[i % len(strengths)] if method in FROM_IMAGE else float("nan"),
                 # what is painted anew has no use for the old object's detail, and what is kept is kept whole
@@ -136,16 +139,23 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     return str(best["id"].iloc[seed % len(best)])
 
 
-def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> str:
-    """Draw the rare training image whose object is transplanted, among those of which it can be given the right size."""
+def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> tuple[str, float]:
+    """Draw the rare training image whose object is transplanted, and by how much it is enlarged to the recipient's size.
+
+    Only objects that need not be shrunk or enlarged beyond LIMITS are drawn from; where there is none, the nearest is taken.
+    """
     pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & frame["area"].between(*transplant.COVER)]
+    pool = pool[pool["size"] > 0]
     if pool.empty:
         least, most = (f"{100 * share:g} %" for share in transplant.COVER)
         raise UserError(f"generate.methods.transplant: no rare training image whose mask covers {least} to {most} of it")
-    area = frame.loc[frame["id"] == recipient, "area"].iloc[0]
-    fitting = pool[[transplant.fits(own, area) for own in pool["area"]]]
-    chosen = pool if fitting.empty else fitting
-    return str(chosen["id"].iloc[derive(seed, "donor") % len(chosen)])
+    wanted = float(frame.loc[frame["id"] == recipient, "size"].iloc[0])
+    # a mask may take in a halo that the estimator does not see, the estimator a shade that the mask leaves out
+    scales = np.array([transplant.enlargement(own, wanted) for own in pool[["area", "size"]].min(axis=1)])
+    kept = np.clip(scales, *transplant.LIMITS)
+    best = np.flatnonzero(np.abs(np.log(scales / kept)) <= np.abs(np.log(scales / kept)).min())
+    chosen = best[derive(seed, "donor") % len(best)]
+    return str(pool["id"].iloc[chosen]), float(kept[chosen])
 
 
 def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, folder: Path) -> None:
@@ -215,8 +225,8 @@ def _transplants(prepared: Prepared, row_of: dict[str, int], batch: pd.DataFrame
     pairs = [(row_of[donor], row_of[recipient]) for donor, recipient in zip(batch["source"], batch["ground"], strict=True)]
     pixels, masks = prepared.pixels, prepared.masks
     return np.stack([
-        transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, derive(seed, "symmetry") % 8)
-        for (a, b), seed in zip(pairs, batch["seed"], strict=True)
+        transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, derive(seed, "symmetry") % 8)
+        for (a, b), scale, seed in zip(pairs, batch["scale"], batch["seed"], strict=True)
     ])  # fmt: skip
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from .attributes import luma
+
 Mask = NDArray[np.bool_]
 Colours = NDArray[np.float64]
 LIMITS = (0.6, 1.6)
@@ -25,49 +27,47 @@ FLOOR = 8
 
 
 def transplant(
-    image: NDArray[np.uint8], mask: Mask, ground: NDArray[np.uint8], ground_mask: Mask, symmetry: int
+    image: NDArray[np.uint8], mask: Mask, ground: NDArray[np.uint8], ground_mask: Mask, scale: float, symmetry: int
 ) -> NDArray[np.uint8]:
-    """Put the object of one image in the place of another's, as large as that one, in the light and tone of its ground.
+    """Put the object of one image in the place of another's, in the tone of its ground, exposed as that picture is.
 
     Args:
         image, ground: [R, R, 3], donor and recipient.
-        mask, ground_mask: [R, R], their objects. A recipient without one takes the object as and where it is.
+        mask, ground_mask: [R, R], their objects. A recipient without one takes the object where it is.
+        scale: factor on the object's lengths.
         symmetry: 0 to 7, which of the square's symmetries the donor is shown in.
 
     Returns:
-        The picture [R, R, 3]; away from both objects it is the recipient's own pixels.
+        The picture [R, R, 3]; away from both objects it is the recipient, but for one factor on all of it.
     """
     image, mask = _turned(image, symmetry), _turned(mask, symmetry)
-    moved, shape = _moved(image.astype(np.float64), mask, ground_mask)
+    moved, shape = _moved(image.astype(np.float64), mask, ground_mask, scale)
     bare = _bare(ground.astype(np.float64), _grown(ground_mask))
     ratio = (_around(bare, shape) + FLOOR) / (_around(moved, shape) + FLOOR)
     inside = np.clip(1 - ndimage.distance_transform_edt(~shape) / (2 * SEAM * len(mask)), 0, 1)[..., None]
-    picture = (1 - inside) * bare + inside * moved * ratio
+    picture = (1 - inside) * bare + inside * np.clip(moved * ratio, 0, 255)
+    picture *= (luma(ground[None]).mean() + 0.01) / (
+        luma(picture[None]).mean() + 0.01
+    )  # a camera exposes for the whole: a darker object lifts its ground
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
-def enlargement(area: float, ground_area: float) -> float:
-    """Factor on lengths with which an object covers what the recipient's does; areas as shares of the image."""
-    return float(np.sqrt(ground_area / area)) if ground_area else 1.0
-
-
-def fits(area: float, ground_area: float) -> bool:
-    """Whether an object can be brought to the size of the recipient's without leaving LIMITS."""
-    return LIMITS[0] <= enlargement(area, ground_area) <= LIMITS[1]
+def enlargement(area: float, wanted: float) -> float:
+    """Factor on lengths that gives an object of this area another; 1 where none is wanted. May lie outside LIMITS."""
+    return float(np.sqrt(wanted / area)) if wanted > 0 else 1.0
 
 
 def _turned(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
     return np.rot90(array[:, ::-1] if symmetry >= 4 else array, symmetry % 4)
 
 
-def _moved(image: Colours, mask: Mask, ground_mask: Mask) -> tuple[Colours, Mask]:
+def _moved(image: Colours, mask: Mask, ground_mask: Mask, scale: float) -> tuple[Colours, Mask]:
     """The donor and its mask, scaled and shifted so that its object lies where the recipient's does."""
-    factor = float(np.clip(enlargement(mask.mean(), ground_mask.mean()), *LIMITS))
     place = ground_mask if ground_mask.any() else mask
-    offset = np.array(ndimage.center_of_mass(mask)) - np.array(ndimage.center_of_mass(place)) / factor
+    offset = np.array(ndimage.center_of_mass(mask)) - np.array(ndimage.center_of_mass(place)) / scale
     # beyond its edge the donor is mirrored: no border of a photograph shows
-    move = partial(ndimage.affine_transform, matrix=[1 / factor] * 2, offset=offset, order=1, mode="reflect")
-    shape = ndimage.affine_transform(mask.astype(np.float64), [1 / factor] * 2, offset, order=1) > 0.5
+    move = partial(ndimage.affine_transform, matrix=[1 / scale] * 2, offset=offset, order=1, mode="reflect")
+    shape = ndimage.affine_transform(mask.astype(np.float64), [1 / scale] * 2, offset, order=1) > 0.5
     return np.stack([move(plane) for plane in np.moveaxis(image, -1, 0)], -1), shape
 
 
