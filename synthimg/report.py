@@ -180,7 +180,8 @@ def portions(found: dict[str, Any] | None, recall: dict[str, Any]) -> dict[str, 
     mean, low, high = (list(values) for values in zip(*spreads, strict=True))
     line = charts.Band([size["ratio"] for size in sizes], mean, low, high, "synthetic")
     title = f"Gain over {recall['best_control']} (up) by synthetic images per real rare one (right)"
-    rows = [charts.Dot.of(f"{part['value']} ({part['left_out']})", part["change"], "synthetic") for part in found["without"]]
+    names = [f"{part['what'].replace('_', ' ')} {part['value']} ({part['left_out']})" for part in found["without"]]
+    rows = [charts.Dot.of(name, part["change"], "synthetic") for name, part in zip(names, found["without"], strict=True)]
     if len(sizes) < 2 and not rows:
         return None
     words = "Recall with all images minus recall without these"
