@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthimg import evaluate, filter, generate
-from synthimg.arms import ARMS, Extracted, augmented, heads, rows_of, symmetric
+from synthimg.arms import ARMS, Extracted, augmented, available, heads, rows_of, symmetric
 from synthimg.config import Config, load
 from synthimg.dataset import attributes, prepared
 from synthimg.dataset.prepared import Prepared, prompts_of
@@ -94,7 +94,8 @@ def results(
         found[reasons == ""],
     )
     fit = heads(config, data.frame, extracted, accepted)
-    tables = [evaluate.predicted(config, data.frame, arm, 0, fit(arm, 0, accepted)) for arm in config.evaluate.arms]
+    arms = available(config, data.frame, len(accepted))
+    tables = [evaluate.predicted(config, data.frame, arm, 0, fit(arm, 0, accepted)) for arm in arms]
     table = pd.concat(tables, ignore_index=True)
     thresholds = evaluate.chosen(table, config.dataset.rare_class, config.evaluate.specificity)
     outcomes = evaluate.outcomes(config, data.frame, table, thresholds)
@@ -130,7 +131,7 @@ def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
             f"real, synthetic, oracle ({words})": ", ".join(
                 f"{np.mean(arms[arm]):.3f}" for arm in ("real", "synthetic", "oracle") if arm in arms
             ),
-            f"gain ({words})": spread(found["gain"]),
+            f"gain ({words})": spread(found["gain"]) if found["gain"] and found["gain"]["ci95"] else "-",
             f"share of the gap ({words})": "-" if closed is None else f"{closed:.2f}",
         }
         if column == "recall":
@@ -142,7 +143,7 @@ def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
 
 
 def main(run: Path, tasks: list[str], first: int, count: int, to: Path) -> None:
-    """Work out what `to` does not hold yet; print the table."""
+    """Work out what `to` does not hold yet; print the table. After a change of code or recipe, name another file."""
     data, cache = prepared.load(run), to.parent / ".cache"
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)

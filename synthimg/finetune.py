@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
@@ -43,14 +43,17 @@ def finetune(config: Config) -> Path:
     run = stage.check(config)
     folder = run / "finetune"
     prepared = load(run)
-    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"]) | ({} if config.draws else {"trained": False})
+    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
     if stage.is_done(folder, key):
         return folder
     consent.recheck(config.dataset, prepared.frame["path"])
     started = time.monotonic()
     if not config.draws:  # nothing to train: transplants need no model
-        stage.begin(folder, key)
-        return stage.finish(folder, key, started)
+        if PartialState().is_main_process:
+            stage.begin(folder, key)
+            stage.finish(folder, key, started)
+        PartialState().wait_for_everyone()
+        return folder
     settings = config.finetune
     stage.begin(folder, key)
     accelerator = _accelerator(config, folder)

@@ -72,7 +72,8 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     rare = config.dataset.rare_class
     frame, rows = prepared.frame, []
     if prepared.masks is not None and (settings.methods.inpaint or settings.methods.transplant):
-        frame = frame.assign(area=[float((mask > 0).mean()) for mask in prepared.masks])
+        areas = [float((mask > 0).mean()) for mask in prepared.masks]
+        frame = frame.assign(area=areas, cut=[transplant.frame_share(mask > 0) for mask in prepared.masks])
         frame["mask"] &= frame["area"] > 0  # an empty one leaves nothing to paint
         measured = "measured.lesion_size" if "measured.lesion_size" in frame else "area"
         frame["size"] = frame[measured].where(frame["area"] > 0, 0)
@@ -128,8 +129,10 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     wanted = frame["label"] != rare if method in FROM_COMMON else frame["label"] == rare
     if masked:
         wanted &= frame["mask"]
-    if method == "transplant":
-        wanted &= frame["area"] <= transplant.COVER[1]
+    if method == "transplant":  # a mask that is missing hides an object, unless no image of the class has one
+        wanted &= (frame["area"] <= transplant.COVER[1]) & (
+            frame["mask"] | ~frame["label"].isin(frame["label"][frame["mask"]])
+        )
     pool = frame[wanted & (frame["split"] == "train")]
     if pool.empty:
         raise UserError(f"generate.methods.{method}: no training image to start from")
@@ -144,16 +147,21 @@ def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> tuple[s
 
     Only objects that need not be shrunk or enlarged beyond LIMITS are drawn from; where there is none, the nearest is taken.
     """
-    pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & frame["area"].between(*transplant.COVER)]
-    pool = pool[pool["size"] > 0]
+    whole = frame["area"].between(*transplant.COVER) & (frame["cut"] <= transplant.CUT) & (frame["size"] > 0)
+    pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & whole]
+    low, high = transplant.COVER
     if pool.empty:
-        least, most = (f"{100 * share:g} %" for share in transplant.COVER)
-        raise UserError(f"generate.methods.transplant: no rare training image whose mask covers {least} to {most} of it")
+        raise UserError(
+            f"generate.methods.transplant: no rare training image whose mask covers {100 * low:g} % to {100 * high:g} % "
+            "of it and does not run along its edge"
+        )
     wanted = float(frame.loc[frame["id"] == recipient, "size"].iloc[0])
     # a mask may take in a halo that the estimator does not see, the estimator a shade that the mask leaves out
     scales = np.array([transplant.enlargement(own, wanted) for own in pool[["area", "size"]].min(axis=1)])
-    kept = np.clip(scales, *transplant.LIMITS)
-    best = np.flatnonzero(np.abs(np.log(scales / kept)) <= np.abs(np.log(scales / kept)).min())
+    least, most = transplant.LIMITS
+    kept = np.clip(scales, least, np.minimum(most, np.sqrt(high / pool["area"].to_numpy())))
+    lost = np.abs(np.log(scales / kept))
+    best = np.flatnonzero(lost == lost.min())
     chosen = best[derive(seed, "donor") % len(best)]
     return str(pool["id"].iloc[chosen]), float(kept[chosen])
 

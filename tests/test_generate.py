@@ -68,7 +68,7 @@ def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(t
     prepared = records()
     masks = np.zeros((12, 8, 8), np.uint8)
     for i, mask in enumerate(masks):
-        mask[: [2, 2, 6, 5][i % 4], :4] = 255  # 12, 12, 38 and 31 % of the image; even rows are rare
+        mask[1 : [3, 3, 7, 6][i % 4], 2:6] = 255  # 12, 12, 38 and 31 % of the image; even rows are rare
     masks[4] = 0  # a rare image without an object has none to give
     rows = planned(tmp_path, prepared._replace(masks=masks), count=16, methods={"text": 0, "transplant": 1})
     frame = prepared.frame.set_index("id")
@@ -81,9 +81,31 @@ def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(t
     wanted, own = area[rows["ground"]].to_numpy(), area[rows["source"]].to_numpy()
     assert rows["scale"].between(*transplant.LIMITS).all()
     assert np.allclose(own * rows["scale"] ** 2, wanted)  # among three donors there is one of which that can be made
-    masks[::2] = 255  # nothing but object: no border to cut along
-    with pytest.raises(UserError, match="no rare training image whose mask covers"):
-        planned(tmp_path, prepared._replace(masks=masks), count=1, methods={"text": 0, "transplant": 1})
+    # sizes as measured go first: seen half as large, the same object is enlarged twice as much in area
+    halved = prepared._replace(masks=masks, frame=prepared.frame.assign(**{"measured.lesion_size": area.to_numpy() / 2}))
+    halved.frame.loc[1::2, "measured.lesion_size"] *= 2
+    again = planned(tmp_path, halved, count=16, methods={"text": 0, "transplant": 1})
+    wanted, own = area[again["ground"]].to_numpy(), area[again["source"]].to_numpy()
+    most = np.sqrt(transplant.COVER[1] / own)
+    assert np.allclose(again["scale"], np.clip(np.sqrt(2 * wanted / own), transplant.LIMITS[0], np.minimum(1.6, most)))
+    assert (own * again["scale"] ** 2 <= transplant.COVER[1] + 1e-9).all()
+
+
+def test_what_cannot_be_transplanted_is_left_out_or_named(tmp_path: Path) -> None:
+    prepared, masks = records(), np.zeros((12, 8, 8), np.uint8)
+    masks[:, 2:5, 2:5] = 255
+    ask = {"count": 8, "methods": {"text": 0, "transplant": 1}}
+    # without a mask of its own, where others of its class have one, a recipient's object would stay
+    frame = prepared.frame.assign(mask=[i not in (1, 3) for i in range(12)])
+    rows = planned(tmp_path, prepared._replace(frame=frame, masks=masks), **ask)
+    assert not set(rows["ground"]) & set(frame["id"][[1, 3]])
+    # where nobody has, there is none to remove
+    bare = masks.copy()
+    bare[1::2] = 0
+    assert len(set(planned(tmp_path, prepared._replace(masks=bare), **ask)["ground"])) > 2
+    for spoilt in (np.full_like(masks, 255), np.where(np.arange(8) < 4, 255, 0).astype(np.uint8) * np.ones_like(masks)):
+        with pytest.raises(UserError, match="no rare training image whose mask covers"):
+            planned(tmp_path, prepared._replace(masks=np.where(np.arange(12)[:, None, None] % 2, masks, spoilt)), **ask)
 
 
 def test_a_longer_plan_begins_with_the_same_images(tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_the_object_takes_the_place_and_the_size_of_the_recipients() -> None:
         assert np.allclose(ndimage.center_of_mass(red), (36, 24), atol=1)
 
 
+@pytest.mark.parametrize("scale", [0.6, 1.0, 1.6])
+@pytest.mark.parametrize("shift", [0, 1])
+def test_a_line_one_pixel_wide_is_not_lost(scale: float, shift: int) -> None:
+    mask, ground_mask = np.zeros((2, SIDE, SIDE), bool)
+    mask[10:54, 20] = True
+    ground_mask[20 : 44 + shift, 30 : 34 + shift] = True
+    image, ground = (
+        photograph(part, (200, 200, 200), spot) for part, spot in ((mask, (200, 0, 0)), (ground_mask, (0, 0, 200)))
+    )
+    picture = transplant.transplant(image, mask, ground, ground_mask, scale, 0).astype(int)
+    red = picture[..., 0] - picture[..., 2] > 25
+    assert red.any(1).sum() == pytest.approx(min(44 * scale, SIDE), abs=3)
+
+
 def test_the_object_is_seen_in_the_tone_of_its_new_ground() -> None:
     mask = disc(32, 32, 10)
     image, ground = photograph(mask, (200, 160, 140), (120, 60, 40)), photograph(mask, (100, 60, 40), (60, 36, 24))

@@ -22,6 +22,8 @@ SEAM = 1 / 40
 """Width of the fading border, as a share of the side; it lies outside the mask, as masks are drawn tight."""
 COVER = (0.01, 0.6)
 """Shares of the image between which an object must cover: specks have no shape, and beyond there is no ground."""
+CUT = 0.025
+"""Share of its image's outermost pixels that a donor's object may cover: what is cut off there ends in a straight line."""
 FLOOR = 8
 """Grey levels added to both colours before they are divided: black skin has no ratio."""
 
@@ -57,6 +59,11 @@ def enlargement(area: float, wanted: float) -> float:
     return float(np.sqrt(wanted / area)) if wanted > 0 else 1.0
 
 
+def frame_share(mask: Mask) -> float:
+    """Which share of the outermost pixels of an image its object covers."""
+    return float(np.concatenate([mask[0], mask[-1], mask[1:-1, 0], mask[1:-1, -1]]).mean())
+
+
 def _turned(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
     return np.rot90(array[:, ::-1] if symmetry >= 4 else array, symmetry % 4)
 
@@ -65,10 +72,13 @@ def _moved(image: Colours, mask: Mask, ground_mask: Mask, scale: float) -> tuple
     """The donor and its mask, scaled and shifted so that its object lies where the recipient's does."""
     place = ground_mask if ground_mask.any() else mask
     offset = np.array(ndimage.center_of_mass(mask)) - np.array(ndimage.center_of_mass(place)) / scale
-    # beyond its edge the donor is mirrored: no border of a photograph shows
+    # beyond its edge the donor is mirrored: the ground next to the object may reach over it
     move = partial(ndimage.affine_transform, matrix=[1 / scale] * 2, offset=offset, order=1, mode="reflect")
-    shape = ndimage.affine_transform(mask.astype(np.float64), [1 / scale] * 2, offset, order=1) > 0.5
-    return np.stack([move(plane) for plane in np.moveaxis(image, -1, 0)], -1), shape
+    # by the distance to it and not by its own pixels: a line one pixel wide would be lost between them
+    away = move(ndimage.distance_transform_edt(~mask), mode="constant", cval=len(mask))
+    shape = away <= 0.5 / scale
+    blurred = ndimage.gaussian_filter(image, (max(0.0, 1 / scale - 1) / 2,) * 2 + (0,))  # or fine lines fall between pixels
+    return np.stack([move(plane) for plane in np.moveaxis(blurred, -1, 0)], -1), shape
 
 
 def _grown(mask: Mask) -> Mask:

@@ -182,7 +182,8 @@ def _share(hits: NDArray[np.bool_], counts: Array, groups: int) -> dict[str, Any
 def _change(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], counts: Array, groups: int) -> dict[str, Any]:
     difference = ours.mean(axis=0) - theirs.mean(axis=0)
     mean = float(difference.mean())
-    return {"mean": mean, "ci95": interval(mean, rates(difference, counts), groups)}
+    low, high = interval(mean, rates(difference, counts), groups)
+    return {"mean": mean, "ci95": [max(low, -1.0), min(high, 1.0)]}
 
 
 def _auc(outcome: Outcome, test: Test) -> dict[str, Any]:
