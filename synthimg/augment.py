@@ -154,7 +154,7 @@ with `synthetic-`, and the provenance inside each file.
 
 `metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `original` (a real image's path in its data set, else
 empty), `attribute.*` (recorded or measured in real images, asked for in synthetic ones), `source`, `ground`, `condition`
-(ids of real images), `method`, `prompt`, `strength`, `seed`, `guidance`, `steps`.
+(ids of real images), `method`, `prompt`, `scale`, `strength`, `seed`, `guidance`, `steps`.
 
     ImageFolder("<this folder>")                                  # torchvision
     load_dataset("imagefolder", data_dir="<this folder>")         # datasets

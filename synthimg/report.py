@@ -82,8 +82,8 @@ def describe(run: Path) -> dict[str, Any]:
         "followed": followed(compliance), "crossed": crossed(compliance),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
-        "shared": shared(metrics["quality"]["extractor"], settings),
-        "transplants": bool((made["method"] == "transplant").any()),
+        "shared": shared(metrics["quality"]["extractor"], settings, set(made["method"])),
+        "methods": sorted(set(made["method"])),
         "marginals": marginals(metrics, records, made),
         "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
         "summary": summary, "splits": ("train", "reserve", "validation", "test"),
@@ -241,22 +241,22 @@ def quality(found: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def shared(extractor: str, settings: dict[str, Any]) -> str:
+def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
     """What the quality scores have in common with the rest of the pipeline; empty where nothing."""
-    found = []
+    found, drawn = [], methods - {"transplant"}
     if extractor == "efficientnet-lite0":
         text = "These features, the filter's judge and the classifier share one backbone (EfficientNet-Lite0)"
-        if settings["base"] == "embedded":
+        if drawn and settings["base"] == "embedded":
             text += ", and the embedded model's autoencoder was trained with a loss on its early layers"
         found.append(f"{text}, so the scores are no independent witness.")
-        if settings["finetune"].get("decoder_steps"):
+        if drawn and settings["finetune"].get("decoder_steps"):
             found.append("The decoder was tuned with a loss on a relative of it (EfficientNet-Lite2).")
-    if settings["generate"].get("detail"):
+    if drawn and settings["generate"].get("detail"):
         found.append(
             "Pictures made from a real image carry that image's own fine detail (generate.detail), and the scores compare "
             "them with these very images among others: they flatter."
         )
-    if settings["generate"].get("methods", {}).get("transplant"):
+    if "transplant" in methods:
         found.append("Transplants show the objects of these very real images, so the scores flatter them.")
     return " ".join(found)
 

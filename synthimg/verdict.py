@@ -288,8 +288,8 @@ def _scope(metrics: Metrics) -> str:
         chance = "only what is drawn by chance (oversampling, mixup, SMOTE)"
         seeds = ", which differ in drawing order only" if recall["steps"] else f", which change {chance}"
     return (
-        f"The intervals cover the choice of test images alone, averaged over the seeds{seeds}; one split, one fine-tuning "
-        "and one generation stand behind them, and others may give another result."
+        f"The intervals cover the choice of test images alone, averaged over the seeds{seeds}; one split and one "
+        "set of synthetic images stand behind them, and others may give another result."
     )
 
 

@@ -58,6 +58,7 @@ def test_the_recipe_is_that_of_the_quick_start(here):
     assert made.finetune == quick.finetune.model_copy(update=every)
     assert made.generate == quick.generate.model_copy(update={"count": 100})
     assert made.filter == quick.filter
+    assert made.evaluate == quick.evaluate
     for number in range(2, 43):
         (here / "parts" / "rare" / f"{number}.png").touch()
     for number in range(200):

@@ -174,12 +174,15 @@ def test_inception_scores_are_called_fid(tmp_path: Path) -> None:
 
 def test_shared_backbone_names_the_autoencoder_of_the_embedded_model_only() -> None:
     settings: dict[str, Any] = {"base": "embedded", "finetune": {}, "generate": {}}  # as of a run of an older version
-    assert "autoencoder" in shared("efficientnet-lite0", settings)
-    assert "autoencoder" not in shared("efficientnet-lite0", settings | {"base": "owner/model"})
-    assert shared("inception", settings) == ""
-    assert "decoder was tuned" in shared("efficientnet-lite0", settings | {"finetune": {"decoder_steps": 9}})
-    assert "they flatter" in shared("inception", settings | {"generate": {"detail": 0.5}})
-    assert "Transplants" in shared("inception", settings | {"generate": {"methods": {"transplant": 1.0}}})
+    assert "autoencoder" in shared("efficientnet-lite0", settings, {"text"})
+    assert "autoencoder" not in shared("efficientnet-lite0", settings | {"base": "owner/model"}, {"text"})
+    assert shared("inception", settings, {"text"}) == ""
+    tuned = settings | {"finetune": {"decoder_steps": 9}, "generate": {"detail": 0.5}}
+    assert "decoder was tuned" in shared("efficientnet-lite0", tuned, {"image", "transplant"})
+    assert "they flatter" in shared("inception", tuned, {"image"})
+    # what no model drew owes nothing to the decoder's training
+    assert "decoder" not in (alone := shared("efficientnet-lite0", tuned, {"transplant"}))
+    assert "autoencoder" not in alone and "they flatter" not in alone and "Transplants" in alone
 
 
 @pytest.mark.parametrize(

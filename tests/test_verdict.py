@@ -90,7 +90,7 @@ def test_the_reach_of_the_intervals_is_the_last_caveat_and_the_only_standing_one
     metrics = fake_metrics()
     metrics["recall"]["classifier"] = classifier
     (standing,) = verdict(metrics).caveats
-    assert "one split, one fine-tuning and one generation" in standing
+    assert "one split and one set of synthetic images" in standing
     assert ("only what is drawn by chance" in standing) == seeds
     metrics["n"]["test_rare"] = 40
     assert verdict(metrics).caveats[-1] == standing
