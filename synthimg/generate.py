@@ -75,6 +75,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
         areas = [float((mask > 0).mean()) for mask in prepared.masks]
         frame = frame.assign(area=areas, cut=[transplant.frame_share(mask > 0) for mask in prepared.masks])
         frame["mask"] &= frame["area"] > 0  # an empty one leaves nothing to paint
+        # asked for is a size as the estimator sees it, where it is one of those that the prompts measure
         measured = "measured.lesion_size" if "measured.lesion_size" in frame else "area"
         frame["size"] = frame[measured].where(frame["area"] > 0, 0)
     for method, count in share_out(settings.methods.model_dump(), settings.count).items():
@@ -130,9 +131,8 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     if masked:
         wanted &= frame["mask"]
     if method == "transplant":  # a mask that is missing hides an object, unless no image of the class has one
-        wanted &= (frame["area"] <= transplant.COVER[1]) & (
-            frame["mask"] | ~frame["label"].isin(frame["label"][frame["mask"]])
-        )
+        known = frame["mask"] | ~frame["label"].isin(frame["label"][frame["mask"]])
+        wanted &= known & (frame["area"] <= transplant.COVER[1])
     pool = frame[wanted & (frame["split"] == "train")]
     if pool.empty:
         raise UserError(f"generate.methods.{method}: no training image to start from")

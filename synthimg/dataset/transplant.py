@@ -48,9 +48,8 @@ def transplant(
     ratio = (_around(bare, shape) + FLOOR) / (_around(moved, shape) + FLOOR)
     inside = np.clip(1 - ndimage.distance_transform_edt(~shape) / (2 * SEAM * len(mask)), 0, 1)[..., None]
     picture = (1 - inside) * bare + inside * np.clip(moved * ratio, 0, 255)
-    picture *= (luma(ground[None]).mean() + 0.01) / (
-        luma(picture[None]).mean() + 0.01
-    )  # a camera exposes for the whole: a darker object lifts its ground
+    # a camera exposes for the whole picture: a darker object lifts its ground
+    picture *= (luma(ground[None]).mean() + 0.01) / (luma(picture[None]).mean() + 0.01)
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)
 
 
