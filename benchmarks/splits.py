@@ -25,11 +25,10 @@ from PIL import Image
 from synthimg import evaluate, filter, generate
 from synthimg.arms import ARMS, Extracted, augmented, available, heads, rows_of, symmetric
 from synthimg.config import Config, load
-from synthimg.dataset import attributes, prepared
+from synthimg.dataset import prepared
 from synthimg.dataset.prepared import Prepared, prompts_of
 from synthimg.metrics.comparison import compare
 from synthimg.metrics.features import Features, cached, chunks, extract
-from synthimg.metrics.nearest import copy_threshold, nearest
 from synthimg.metrics.repeats import pool
 from synthimg.prepare import split_by_group
 
@@ -49,29 +48,6 @@ def made(config: Config, data: Prepared, words: Any) -> tuple[pd.DataFrame, NDAr
         return rows, np.stack([np.asarray(Image.open(Path(folder) / f"{name}.png")) for name in rows["id"]])
 
 
-def judged(
-    config: Config, data: Prepared, words: Any, rows: pd.DataFrame, pictures: NDArray[np.uint8], found: Features,
-    real: Features, mirrored: Features,
-) -> tuple[NDArray[np.object_], dict[str, float]]:  # fmt: skip
-    """Why each picture is refused, as the filter does it, and the share of each axis that is as asked for."""
-    training = rows_of(data.frame, "train")
-    originals = np.concatenate([real[training], mirrored[training]])
-    confidence = filter.rare_confidence(
-        real[training], data.frame["label"].to_numpy()[training], found, config.dataset.rare_class
-    )
-    values = {f"measured.{name}": value for name, value in attributes.measure(pictures, words.measured).items()}
-    categories = filter.found(words, rows, values)
-    threshold = copy_threshold(real[rows_of(data.frame, "validation")], originals, config.filter.copy_quantile)
-    reasons = filter.reasons(
-        found, confidence, nearest(found, originals)[1], filter.misses(rows, categories), config.filter.confidence, threshold
-    )
-    followed = {
-        name: float((categories[f"found.{name}"] == rows[f"attribute.{name}"].to_numpy(str)).mean())
-        for name in config.generate.axes
-    }
-    return reasons, followed
-
-
 def results(
     task: str, seed: int, place: Path, data: Prepared, real: Features, mirrored: Features, views: list[Features]
 ) -> Iterator[dict[str, Any]]:
@@ -82,16 +58,16 @@ def results(
     data = redrawn(config, data)
     part = {split: rows_of(data.frame, split) for split in ALL}
     rows, pictures = made(config, data, words)
-    found = extract(pictures)
-    reasons, followed = judged(config, data, words, rows, pictures, found, real, mirrored)
-    accepted = list(rows.loc[reasons == "", "id"])
+    found, values = extract(pictures), filter.measured(iter([pictures]), words.measured)
+    held = (real[part["train"]], mirrored[part["train"]], real[part["validation"]])
+    decided, _ = filter.decide(config, data.frame, words, rows, values, found, *held)
+    followed = evaluate.followed(rows, decided, words)
+    accepted = list(decided.loc[decided["accepted"], "id"])
     extracted = Extracted(
         {split: real[part[split]] for split in ALL},
         lambda split: [view[part[split]] for view in views],
-        lambda split, which: np.concatenate(
-            [extract(np.ascontiguousarray(p)) for p in symmetric(config, data, split, which)]
-        ),
-        found[reasons == ""],
+        lambda split, which: np.concatenate([extract(shown) for shown in symmetric(config, data, split, which)]),
+        found[decided["accepted"]],
     )
     fit = heads(config, data.frame, extracted, accepted)
     arms = available(config, data.frame, len(accepted))
@@ -107,7 +83,8 @@ def results(
             "matched": measured["matched"]["recall"][arm], "specificity": described["specificity_at_threshold"]["mean"],
             "auc": described["auc"]["mean"], "others": float(np.mean(list(described["other_recall"].values()))),
             "rare": int(rare[part["train"]].sum()), "tested": int(rare[part["test"]].sum()), "accepted": len(accepted),
-            "made": len(rows), "copies": int((reasons == "copy").sum()), **followed,
+            "made": len(rows), "copies": int((decided["reason"] == "copy").sum()),
+            **{axis: followed[axis]["transplant"]["share"] for axis in config.generate.axes},
             "ratio": len(part["test"]) / len(part["train"]),
         }  # fmt: skip
 

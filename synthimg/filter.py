@@ -46,29 +46,42 @@ def filter_images(config: Config) -> Path:
     held_out = cached(chunks(data.pixels, part["validation"]), cache, device=device)
     synthetic = cached(pictures(run, ids, config.resolution), cache, device=device)
 
-    labels = data.frame["label"].to_numpy()[part["train"]]
-    confidence = rare_confidence(training, labels, synthetic, config.dataset.rare_class)
+    names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
+    values = measured(pictures(run, ids, config.resolution), names)
+    table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, training, mirrored, held_out)
+    write_table(folder / "decisions.parquet", table)
+    return finish(folder, wanted, started, {"copy_threshold": threshold})
+
+
+def decide(
+    config: Config, frame: pd.DataFrame, prompts: captions.Prompts, rows: pd.DataFrame,
+    values: dict[str, NDArray[np.float64]], synthetic: Features, training: Features, mirrored: Features, held_out: Features,
+) -> tuple[pd.DataFrame, float]:  # fmt: skip
+    """The table decisions.parquet, and the distance within which a picture is a copy.
+
+    Args:
+        rows: the plan; `values` are what its pictures measure, `synthetic` their features.
+        training, mirrored, held_out: features of the training images, of their mirror images, of the validation images.
+    """
+    train = frame[frame["split"] == "train"]
+    confidence = rare_confidence(training, train["label"].to_numpy(), synthetic, config.dataset.rare_class)
     originals = np.concatenate([training, mirrored])
     neighbour, distance = nearest(synthetic, originals)
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
-    names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
-    values = measured(pictures(run, ids, config.resolution), names)
-    categories = found(prompts_of(config), rows, values)
+    categories = found(prompts, rows, values)
     missed = misses(rows, categories) & config.filter.attributes
     reason = reasons(synthetic, confidence, distance, missed, config.filter.confidence, threshold)
-
     table = {
-        "id": ids,
+        "id": list(rows["id"]),
         "accepted": reason == "",
         "reason": reason,
         "confidence": confidence,
-        "nearest": data.frame["id"].to_numpy()[part["train"]][neighbour % len(training)],
+        "nearest": train["id"].to_numpy()[neighbour % len(training)],
         "distance": distance,
         **values,
         **categories,
     }
-    write_table(folder / "decisions.parquet", pd.DataFrame(table))
-    return finish(folder, wanted, started, {"copy_threshold": threshold})
+    return pd.DataFrame(table), threshold
 
 
 def flipped(parts: Iterator[Pixels]) -> Iterator[Pixels]:

@@ -72,12 +72,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     rare = config.dataset.rare_class
     frame, rows = prepared.frame, []
     if prepared.masks is not None and (settings.methods.inpaint or settings.methods.transplant):
-        areas = [float((mask > 0).mean()) for mask in prepared.masks]
-        frame = frame.assign(area=areas, cut=[transplant.frame_share(mask > 0) for mask in prepared.masks])
-        frame["mask"] &= frame["area"] > 0  # an empty one leaves nothing to paint
-        # asked for is a size as the estimator sees it, where it is one of those that the prompts measure
-        measured = "measured.lesion_size" if "measured.lesion_size" in frame else "area"
-        frame["size"] = frame[measured].where(frame["area"] > 0, 0)
+        frame = _with_objects(frame, prepared.masks)
     for method, count in share_out(settings.methods.model_dump(), settings.count).items():
         for i in range(count):
             # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
@@ -123,6 +118,20 @@ def share_out(weights: dict[str, float], count: int) -> dict[str, int]:
     return parts
 
 
+def _with_objects(frame: pd.DataFrame, masks: np.ndarray) -> pd.DataFrame:
+    """The records with what their masks say: `mask` (is there an object), its `area` and `size` as shares of the image, and
+    whether the image `gives` an object to transplants or `takes` one.
+    """
+    area, edge = np.array([(float((mask > 0).mean()), transplant.frame_share(mask > 0)) for mask in masks]).T
+    held = frame["mask"] & (area > 0)  # an empty one leaves nothing to paint
+    # asked for is a size as the estimator sees it, where it is one of those that the prompts measure
+    size = frame.get("measured.lesion_size", pd.Series(area, frame.index)).where(area > 0, 0)
+    gives = (area >= transplant.COVER[0]) & (area <= transplant.COVER[1]) & (edge <= transplant.CUT) & (size > 0)
+    # a mask that is missing hides an object, unless no image of the class has one
+    takes = (held | ~frame["label"].isin(frame["label"][held])) & (area <= transplant.COVER[1])
+    return frame.assign(mask=held, area=area, size=size, gives=gives, takes=takes)
+
+
 def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], seed: int, masked: bool) -> str:
     """Draw the real training image to start from, among those that agree best with the cell's attributes."""
     if method == "text":
@@ -130,9 +139,8 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     wanted = frame["label"] != rare if method in FROM_COMMON else frame["label"] == rare
     if masked:
         wanted &= frame["mask"]
-    if method == "transplant":  # a mask that is missing hides an object, unless no image of the class has one
-        known = frame["mask"] | ~frame["label"].isin(frame["label"][frame["mask"]])
-        wanted &= known & (frame["area"] <= transplant.COVER[1])
+    if method == "transplant":
+        wanted &= frame["takes"]
     pool = frame[wanted & (frame["split"] == "train")]
     if pool.empty:
         raise UserError(f"generate.methods.{method}: no training image to start from")
@@ -147,8 +155,7 @@ def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> tuple[s
 
     Only objects that need not be shrunk or enlarged beyond LIMITS are drawn from; where there is none, the nearest is taken.
     """
-    whole = frame["area"].between(*transplant.COVER) & (frame["cut"] <= transplant.CUT) & (frame["size"] > 0)
-    pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & whole]
+    pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & frame["gives"]]
     low, high = transplant.COVER
     if pool.empty:
         raise UserError(

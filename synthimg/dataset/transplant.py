@@ -45,8 +45,9 @@ def transplant(
     image, mask = _turned(image, symmetry), _turned(mask, symmetry)
     moved, shape = _moved(image.astype(np.float64), mask, ground_mask, scale)
     bare = _bare(ground.astype(np.float64), _grown(ground_mask))
-    ratio = (_around(bare, shape) + FLOOR) / (_around(moved, shape) + FLOOR)
-    inside = np.clip(1 - ndimage.distance_transform_edt(~shape) / (2 * SEAM * len(mask)), 0, 1)[..., None]
+    away = ndimage.distance_transform_edt(~shape)
+    ratio = (_around(bare, away) + FLOOR) / (_around(moved, away) + FLOOR)
+    inside = np.clip(1 - away / (2 * SEAM * len(mask)), 0, 1)[..., None]
     picture = (1 - inside) * bare + inside * np.clip(moved * ratio, 0, 255)
     # a camera exposes for the whole picture: a darker object lifts its ground
     picture *= (luma(ground[None]).mean() + 0.01) / (luma(picture[None]).mean() + 0.01)
@@ -101,8 +102,7 @@ def _bare(image: Colours, hole: Mask) -> Colours:
     return (1 - inside) * image + inside * (smooth + grain)
 
 
-def _around(image: Colours, mask: Mask) -> Colours:
-    """Median colour of the ground next to an object; of the whole image where nothing is next to it."""
-    away = ndimage.distance_transform_edt(~mask) / len(mask)
-    ring = (away > 2 * SEAM) & (away < 5 * SEAM)
+def _around(image: Colours, away: NDArray[np.float64]) -> Colours:
+    """Median colour of the ground next to an object, `away` pixels from it; of the whole image where there is none."""
+    ring = (away / len(away) > 2 * SEAM) & (away / len(away) < 5 * SEAM)
     return np.median(image[ring] if ring.any() else image.reshape(-1, 3), axis=0)

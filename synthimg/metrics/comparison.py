@@ -173,17 +173,18 @@ def _above(outcome: Outcome) -> NDArray[np.bool_]:
 
 
 def _share(hits: NDArray[np.bool_], counts: Array, groups: int) -> dict[str, Any]:
-    average = hits.mean(axis=0)
-    mean = float(average.mean())
-    low, high = interval(mean, rates(average, counts), groups)
-    return {"mean": mean, "ci95": [max(low, 0.0), min(high, 1.0)]}
+    return _mean(hits.mean(axis=0), counts, groups, 0.0)
 
 
 def _change(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], counts: Array, groups: int) -> dict[str, Any]:
-    difference = ours.mean(axis=0) - theirs.mean(axis=0)
-    mean = float(difference.mean())
-    low, high = interval(mean, rates(difference, counts), groups)
-    return {"mean": mean, "ci95": [max(low, -1.0), min(high, 1.0)]}
+    return _mean(ours.mean(axis=0) - theirs.mean(axis=0), counts, groups, -1.0)
+
+
+def _mean(values: Array, counts: Array, groups: int, least: float) -> dict[str, Any]:
+    """Mean of values [N] between `least` and 1, with its interval."""
+    mean = float(values.mean())
+    low, high = interval(mean, rates(values, counts), groups)
+    return {"mean": mean, "ci95": [max(low, least), min(high, 1.0)]}
 
 
 def _auc(outcome: Outcome, test: Test) -> dict[str, Any]:
