@@ -70,9 +70,7 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         codes = np.concatenate([labels, np.full(len(more), code)])
         counts = np.repeat([1, count], [len(training), len(more)])
         if smoothed:
-            rows = len(inputs)
-            inputs, codes = smote(inputs, codes, 0)
-            counts = np.full(len(inputs), rows / len(inputs))
+            inputs, codes, counts = smote(inputs, codes, 0)
         found = head(inputs, codes, len(names), queries, balance=balance, counts=counts)[:, code]
         first, second = found[: len(ours)], found[len(ours) :]
         recall = float((first > np.quantile(second, config.evaluate.specificity)).mean())

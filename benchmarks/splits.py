@@ -1,11 +1,13 @@
-"""Does a transplanted lesion raise recall? The tasks of docs/gain.md on redrawn splits, with the linear head.
+"""Does a transplanted lesion raise recall? The tasks of docs/gain.md on redrawn splits.
 
 python benchmarks/splits.py outputs/RUN --tasks vasc-15 bcc-15 mel-30 df --first 100 --splits 20
+python benchmarks/splits.py outputs/RUN evaluate.classifier=finetune --splits 3 --to outputs/splits/finetune.csv
 
 RUN is a prepared run of HAM10000 (`synthimg prepare configs/dermatology.yaml dataset.path=...`): its pixels, masks and words
 are used, its split and budget are not. Each split is drawn, and each image of it made, refused and judged, by the functions
 of the stages; only what does not depend on the split, the features of real images, is worked out once for all. There is one
-classifier seed a split. Methods that need a model would have to be fine-tuned anew for every split: see benchmarks/gain.py.
+classifier seed a split; unless asked otherwise it is the linear head. Methods that need a model would have to be fine-tuned
+anew for every split: see benchmarks/gain.py.
 """
 
 from __future__ import annotations
@@ -20,17 +22,18 @@ import numpy as np
 import pandas as pd
 from gain import DERMATOLOGY, TASKS, markdown, spread
 from numpy.typing import NDArray
-from PIL import Image
 
 from synthimg import evaluate, filter, generate
-from synthimg.arms import ARMS, Extracted, augmented, available, heads, rows_of, symmetric
+from synthimg.arms import ARMS, Extracted, augmented, available, finetuned, heads, rows_of, symmetric
 from synthimg.config import Config, load
 from synthimg.dataset import prepared
+from synthimg.dataset.captions import Prompts
 from synthimg.dataset.prepared import Prepared, prompts_of
 from synthimg.metrics.comparison import compare
 from synthimg.metrics.features import Features, cached, chunks, extract
 from synthimg.metrics.repeats import pool
 from synthimg.prepare import split_by_group
+from synthimg.synthetic import pictures
 
 ALL = ("train", "reserve", "validation", "test")
 
@@ -40,36 +43,34 @@ def redrawn(config: Config, data: Prepared) -> Prepared:
     return data._replace(frame=data.frame.assign(split=split_by_group(data.frame, config)))
 
 
-def made(config: Config, data: Prepared, words: Any) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
-    """Plan and pictures [N, R, R, 3]."""
+def made(config: Config, data: Prepared, words: Prompts) -> tuple[pd.DataFrame, NDArray[np.uint8]]:
+    """Plan and pictures [N, R, R, 3], which lie where the generate stage leaves them."""
     rows = generate.plan(config, words, data, "no model")
-    with TemporaryDirectory() as folder:
-        generate.draw(config, data, rows, Path(folder), Path(folder))
-        return rows, np.stack([np.asarray(Image.open(Path(folder) / f"{name}.png")) for name in rows["id"]])
+    generate.draw(config, data, rows, config.folder, config.folder / "generate" / "images")
+    return rows, np.concatenate(list(pictures(config.folder, list(rows["id"]), config.resolution)))
 
 
 def results(
-    task: str, seed: int, place: Path, data: Prepared, real: Features, mirrored: Features, views: list[Features]
+    config: Config, words: Prompts, data: Prepared, real: Features, mirrored: Features, views: list[Features]
 ) -> Iterator[dict[str, Any]]:
-    """One row per arm of one split."""
-    overrides = [*TASKS[task].overrides, f"seed={seed}", "evaluate.seeds=1", "evaluate.bootstrap=20"]
-    config = load(DERMATOLOGY, [*overrides, f"name={place.name}", f"outputs={place.parent}"])
-    words = prompts_of(config)
-    data = redrawn(config, data)
+    """Measurements of each arm on one split."""
     part = {split: rows_of(data.frame, split) for split in ALL}
-    rows, pictures = made(config, data, words)
-    found, values = extract(pictures), filter.measured(iter([pictures]), words.measured)
+    rows, drawn = made(config, data, words)
+    found, values = extract(drawn), filter.measured(iter([drawn]), words.measured)
     held = (real[part["train"]], mirrored[part["train"]], real[part["validation"]])
     decided, _ = filter.decide(config, data.frame, words, rows, values, found, *held)
     followed = evaluate.followed(rows, decided, words)
     accepted = list(decided.loc[decided["accepted"], "id"])
-    extracted = Extracted(
-        {split: real[part[split]] for split in ALL},
-        lambda split: [view[part[split]] for view in views],
-        lambda split, which: np.concatenate([extract(shown) for shown in symmetric(config, data, split, which)]),
-        found[decided["accepted"]],
-    )
-    fit = heads(config, data.frame, extracted, accepted)
+    if config.evaluate.classifier == "finetune":
+        fit = finetuned(config, data, accepted)
+    else:
+        extracted = Extracted(
+            {split: real[part[split]] for split in ALL},
+            lambda split: [view[part[split]] for view in views],
+            lambda split, which: np.concatenate([extract(shown) for shown in symmetric(config, data, split, which)]),
+            found[decided["accepted"]],
+        )
+        fit = heads(config, data.frame, extracted, accepted)
     arms = available(config, data.frame, len(accepted))
     tables = [evaluate.predicted(config, data.frame, arm, 0, fit(arm, 0, accepted)) for arm in arms]
     table = pd.concat(tables, ignore_index=True)
@@ -79,7 +80,7 @@ def results(
     rare = (data.frame["label"] == config.dataset.rare_class).to_numpy()
     for arm, described in measured["arms"].items():
         yield {
-            "task": task, "seed": seed, "arm": arm, "recall": described["recall_at_specificity"]["mean"],
+            "seed": config.seed, "arm": arm, "recall": described["recall_at_specificity"]["mean"],
             "matched": measured["matched"]["recall"][arm], "specificity": described["specificity_at_threshold"]["mean"],
             "auc": described["auc"]["mean"], "others": float(np.mean(list(described["other_recall"].values()))),
             "rare": int(rare[part["train"]].sum()), "tested": int(rare[part["test"]].sum()), "accepted": len(accepted),
@@ -119,28 +120,32 @@ def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
                    "copies": f"{first['copies'].mean():.1f}"} | axes  # fmt: skip
 
 
-def main(run: Path, tasks: list[str], first: int, count: int, to: Path) -> None:
+def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: int, to: Path) -> None:
     """Work out what `to` does not hold yet; print the table. After a change of code or recipe, name another file."""
     data, cache = prepared.load(run), to.parent / ".cache"
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)
     mirrored = cached(filter.flipped(chunks(data.pixels, every)), cache)
-    config = load(DERMATOLOGY, [f"name={run.name}", f"outputs={cache}"])
-    views = augmented(config, data, every)
+    views = augmented(load(DERMATOLOGY, [f"name={run.name}", f"outputs={cache}"]), data, every)
+    words = prompts_of(load(DERMATOLOGY, [f"name={run.name}", f"outputs={run.parent}"]))
     done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed"])
     for seed in range(first, first + count):
         for task in tasks:
-            if not ((done["task"] == task) & (done["seed"] == seed)).any():
-                done = pd.concat(
-                    [done, pd.DataFrame(results(task, seed, run, data, real, mirrored, views))], ignore_index=True
-                )
-                done.to_csv(to, index=False)
+            if ((done["task"] == task) & (done["seed"] == seed)).any():
+                continue
+            own = [*TASKS[task].overrides, f"seed={seed}", "evaluate.seeds=1", "evaluate.bootstrap=20", *overrides]
+            with TemporaryDirectory() as outputs:
+                config = load(DERMATOLOGY, [*own, f"name={task}", f"outputs={outputs}"])
+                found = results(config, words, redrawn(config, data), real, mirrored, views)
+                done = pd.concat([done, pd.DataFrame({"task": task, **row} for row in found)], ignore_index=True)
+            done.to_csv(to, index=False)
     print("\n".join(markdown([summary(task, part) for task, part in done.groupby("task", sort=False)])))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
+    parser.add_argument("overrides", nargs="*", help="key.sub=value")
     parser.add_argument("--tasks", nargs="+", choices=[name for name in TASKS if TASKS[name].config == DERMATOLOGY],
                         default=["vasc-15", "bcc-15", "mel-30", "df"])  # fmt: skip
     parser.add_argument("--first", type=int, default=100, help="seed of the first split")

@@ -146,9 +146,7 @@ def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: l
             parts.append(alike(made[np.isin(accepted, only)], rare, config.evaluate.synthetic_weight))
         inputs, codes, counts = joined(parts)
         if spec.smote:
-            real_rows = len(inputs)
-            inputs, codes = smote(inputs, codes, derive(seed, "smote"))
-            counts = np.full(len(inputs), real_rows / len(inputs))
+            inputs, codes, counts = smote(inputs, codes, derive(seed, "smote"))
         return head(inputs, codes, len(names), queries, seed, spec.balance, spec.mix, counts)
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:

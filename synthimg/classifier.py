@@ -166,7 +166,7 @@ def mixup(inputs: Tensor, targets: Tensor, weights: Tensor, draw: np.random.Gene
     return mixed, torch.cat([targets, targets[other]]), torch.cat([share * weights, (1 - share) * weights[other]])
 
 
-def smote(features: Features, labels: Labels, seed: int) -> tuple[Features, Labels]:
+def smote(features: Features, labels: Labels, seed: int) -> tuple[Features, Labels, NDArray[np.float64]]:
     """Every class filled up to the largest by features between neighbours of one class (Chawla et al., 2002).
 
     A class of a single row has none and stays as it is.
@@ -175,20 +175,22 @@ def smote(features: Features, labels: Labels, seed: int) -> tuple[Features, Labe
         features: [N, D], as `head` sees them; labels: [N].
 
     Returns:
-        The rows given, then the new ones.
+        The rows given, then the new ones; their labels; how much each row counts: all together as the rows given, so that
+        the head's penalty is as strong as without them.
     """
-    counts = np.bincount(labels)
+    sizes = np.bincount(labels)
     found, codes = [features], [labels]
-    for code in np.flatnonzero((counts > 1) & (counts < counts.max())):
+    for code in np.flatnonzero((sizes > 1) & (sizes < sizes.max())):
         fill = SMOTE(
-            sampling_strategy={int(code): int(counts.max())},
-            k_neighbors=min(NEIGHBOURS, int(counts[code]) - 1),
+            sampling_strategy={int(code): int(sizes.max())},
+            k_neighbors=min(NEIGHBOURS, int(sizes[code]) - 1),
             random_state=derive(seed, int(code)) % 2**32,
         )
         made = fill.fit_resample(features, labels)[0][len(labels) :]
         found.append(made.astype(np.float32))
         codes.append(np.full(len(made), code, np.int64))
-    return np.concatenate(found), np.concatenate(codes)
+    filled = np.concatenate(found)
+    return filled, np.concatenate(codes), np.full(len(filled), len(features) / len(filled))
 
 
 def finetune(

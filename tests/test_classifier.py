@@ -202,7 +202,8 @@ def test_mixup_mixes_rows_in_the_shares_in_which_their_targets_count() -> None:
 def test_smote_fills_classes_between_rows_of_the_same_class(counts: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)
     features = np.random.default_rng(0).random((len(labels), 3), np.float32) + 10 * labels[:, None].astype(np.float32)
-    filled, codes = classifier.smote(features, labels, seed)
+    filled, codes, shares = classifier.smote(features, labels, seed)
+    assert len(shares) == len(filled) and shares.sum() == pytest.approx(len(labels))
     np.testing.assert_array_equal(filled[: len(labels)], features)
     for code, count in enumerate(counts):
         rows = filled[codes == code]
