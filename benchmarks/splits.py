@@ -1,13 +1,14 @@
-"""Does a transplanted lesion raise recall? The tasks of docs/gain.md on redrawn splits.
+"""Do images made without a model raise recall? The tasks of docs/gain.md on redrawn splits.
 
-python benchmarks/splits.py outputs/RUN --tasks vasc-15 bcc-15 mel-30 df --first 100 --splits 20
-python benchmarks/splits.py outputs/RUN evaluate.classifier=finetune --splits 3 --to outputs/splits/finetune.csv
+python benchmarks/splits.py outputs/dermatology --tasks vasc-15 bcc-15 mel-30 df
+python benchmarks/splits.py outputs/dermatology --tasks vasc-15 evaluate.classifier=finetune --splits 3 --to FILE
+python benchmarks/splits.py outputs/quickstart --tasks elpv-20 elpv-40 elpv-80 "generate.methods={text: 0, procedural: 1}"
 
-RUN is a prepared run of HAM10000 (`synthimg prepare configs/dermatology.yaml dataset.path=...`): its pixels, masks and words
-are used, its split and budget are not. Each split is drawn, and each image of it made, refused and judged, by the functions
-of the stages; only what does not depend on the split, the features of real images, is worked out once for all. There is one
-classifier seed a split; unless asked otherwise it is the linear head. Methods that need a model would have to be fine-tuned
-anew for every split: see benchmarks/gain.py.
+The first argument is a prepared run of the tasks' data set (`synthimg prepare configs/quickstart.yaml`, or
+configs/dermatology.yaml): its pixels, masks and words are used, its split and budget are not. Each split is drawn, and each
+image of it made, refused and judged, by the functions of the stages; only what does not depend on the split, the features
+of real images, is worked out once for all. There is one classifier seed a split; unless asked otherwise it is the linear
+head. Methods that need a model would have to be fine-tuned anew for every split: see benchmarks/gain.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from gain import DERMATOLOGY, TASKS, markdown, spread
+from gain import TASKS, markdown, spread
 from numpy.typing import NDArray
 
 from synthimg import evaluate, filter, generate
@@ -35,6 +36,7 @@ from synthimg.metrics.repeats import pool
 from synthimg.prepare import split_by_group
 from synthimg.synthetic import pictures
 
+AXIS = "as asked: "
 ALL = ("train", "reserve", "validation", "test")
 
 
@@ -85,7 +87,7 @@ def results(
             "auc": described["auc"]["mean"], "others": float(np.mean(list(described["other_recall"].values()))),
             "rare": int(rare[part["train"]].sum()), "tested": int(rare[part["test"]].sum()), "accepted": len(accepted),
             "made": len(rows), "copies": int((decided["reason"] == "copy").sum()),
-            **{axis: followed[axis]["transplant"]["share"] for axis in config.generate.axes},
+            **{f"{AXIS}{axis}": next(iter(found.values()))["share"] for axis, found in followed.items() if found},
             "ratio": len(part["test"]) / len(part["train"]),
         }  # fmt: skip
 
@@ -115,7 +117,7 @@ def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
         if column == "recall":
             change = {name: (by_arm[name]["synthetic"] - by_arm[name][control]).mean() for name in ("specificity", "others")}
             line |= {name: f"{value:+.3f}" for name, value in change.items()}
-    axes = {name: f"{first[name].mean():.2f}" for name in ("lesion_size", "skin_tone", "lighting")}
+    axes = {name: f"{values.mean():.2f}" for name, values in first.items() if name.startswith(AXIS) and values.notna().any()}
     return line | {"accepted": f"{first['accepted'].mean():.0f} of {first['made'].mean():.0f}",
                    "copies": f"{first['copies'].mean():.1f}"} | axes  # fmt: skip
 
@@ -126,8 +128,9 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)
     mirrored = cached(filter.flipped(chunks(data.pixels, every)), cache)
-    views = augmented(load(DERMATOLOGY, [f"name={run.name}", f"outputs={cache}"]), data, every)
-    words = prompts_of(load(DERMATOLOGY, [f"name={run.name}", f"outputs={run.parent}"]))
+    recipe = load(run / "config.yaml", [f"outputs={run.parent}"])
+    words = prompts_of(recipe)
+    views = augmented(recipe.model_copy(update={"seed": 0, "outputs": str(cache)}), data, every)
     done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed"])
     for seed in range(first, first + count):
         for task in tasks:
@@ -135,7 +138,7 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
                 continue
             own = [*TASKS[task].overrides, f"seed={seed}", "evaluate.seeds=1", "evaluate.bootstrap=20", *overrides]
             with TemporaryDirectory() as outputs:
-                config = load(DERMATOLOGY, [*own, f"name={task}", f"outputs={outputs}"])
+                config = load(TASKS[task].config, [*own, f"name={task}", f"outputs={outputs}"])
                 found = results(config, words, redrawn(config, data), real, mirrored, views)
                 done = pd.concat([done, pd.DataFrame({"task": task, **row} for row in found)], ignore_index=True)
             done.to_csv(to, index=False)
@@ -146,9 +149,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("overrides", nargs="*", help="key.sub=value")
-    parser.add_argument("--tasks", nargs="+", choices=[name for name in TASKS if TASKS[name].config == DERMATOLOGY],
-                        default=["vasc-15", "bcc-15", "mel-30", "df"])  # fmt: skip
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, required=True, help="all of the run's data set")
     parser.add_argument("--first", type=int, default=100, help="seed of the first split")
     parser.add_argument("--splits", type=int, default=20, dest="count")
     parser.add_argument("--to", type=Path, default=Path("outputs/splits/results.csv"))
-    main(**vars(parser.parse_args()))
+    main(**vars(parser.parse_intermixed_args()))

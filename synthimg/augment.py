@@ -111,11 +111,12 @@ def real_rows(records: pd.DataFrame, names: dict[str, str]) -> list[dict[str, An
 
 
 def synthetic_rows(made: pd.DataFrame, records: pd.DataFrame, names: dict[str, str]) -> list[dict[str, Any]]:
-    """One row per accepted synthetic image; one made from a real image joins its group, so as not to straddle splits."""
+    """One row per accepted synthetic image; one made from real images joins a group, so as not to straddle splits."""
     group_of = dict(zip(records.id, records.group, strict=True))
     rows = []
     for plan in made.to_dict("records"):
-        group = group_of.get(plan["source"]) or group_of.get(plan["condition"]) or f"synthetic-{plan['id']}"
+        groups = (group_of.get(plan.get(name)) for name in ("source", "condition", "ground"))
+        group = next(filter(None, groups), f"synthetic-{plan['id']}")
         file = f"{names[plan['label']]}/synthetic-{plan['id']}.png"
         row = {"file_name": file, "label": plan["label"], "synthetic": True, "group": group}
         rows.append({**row, "original": "", **_attributes(plan, records), **_lineage(plan)})
@@ -137,8 +138,9 @@ def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manife
 # {name}: real and synthetic training images
 
 **{synthetic} of the {len(rows)} images are synthetic**: drawn by a diffusion model (IPTC digital source type
-`trainedAlgorithmicMedia`) or, where `method` is `transplant`, put together from two real ones (`compositeCapture`). All of
-them carry the label `{rare}`. They are marked three times: `"synthetic": true` in `metadata.jsonl`, file names that start
+`trainedAlgorithmicMedia`) or, where `method` is `transplant`, put together from two real ones (`compositeCapture`), where
+it is `procedural`, a real one of another class with computed defects (`compositeSynthetic`). All of them carry the label
+`{rare}`. They are marked three times: `"synthetic": true` in `metadata.jsonl`, file names that start
 with `synthetic-`, and the provenance inside each file.
 
 - Made by synthimg, run `{name}`; SHA-256 of the filter's manifest: `{manifest}`.
@@ -149,8 +151,8 @@ with `synthetic-`, and the provenance inside each file.
   real images that were held out.
 - The gain that was measured is that of synthetic images of which each counts {settings.synthetic_weight:g} of a real one
   in the loss, beside the training set `{settings.beside}`. Counting as much as real ones they may do harm.
-- Synthetic images made from a real one (`source`, `condition`) share its `group`: keep groups together when splitting. A
-  transplant also shows a second one (`ground`): leave it out of training where that one is tested on.
+- Synthetic images made from a real one (`source`, `condition`, else `ground`) share its `group`: keep groups together when
+  splitting. A transplant also shows a second one (`ground`): leave it out of training where that one is tested on.
 
 `metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `original` (a real image's path in its data set, else
 empty), `attribute.*` (recorded or measured in real images, asked for in synthetic ones), `source`, `ground`, `condition`

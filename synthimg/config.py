@@ -132,6 +132,11 @@ class Finetune(Section):
     """tensorboard, or the name of another tracker that accelerate knows (wandb, mlflow, ...), or none."""
 
 
+Defects = Literal["panel", "surface"]
+COMPOSED = ("transplant", "procedural")
+"""The methods without a model. What they show is of the rare class by construction."""
+
+
 class Methods(Section):
     """Relative weights of the ways to make an image."""
 
@@ -147,6 +152,8 @@ class Methods(Section):
     transplant: Annotated[float, Field(ge=0)] = 0.0
     """The masked object of a rare training image in the place of a common one's, at its size, in the tone and light of its
     ground; no model draws it (needs dataset.mask)."""
+    procedural: Annotated[float, Field(ge=0)] = 0.0
+    """Real training images of the other classes with the `defects` of a random procedural scene; no model draws them."""
     controlnet: Annotated[float, Field(ge=0)] = 0.0
     """ControlNet on the condition maps of rare training images (needs finetune.controlnet)."""
 
@@ -157,6 +164,8 @@ class Generate(Section):
     axes: list[str] = []
     """Attributes of the prompts file to vary as a balanced grid. Default: all it declares."""
     methods: Methods = Methods()
+    defects: Defects = "panel"
+    """Method procedural: panel (cracks and dead areas) or surface (scratches, spots, stains)."""
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
     detail: Share = 0.0
@@ -169,7 +178,8 @@ class Generate(Section):
 
 class Filter(Section):
     confidence: Share = 0.5
-    """Least probability of the rare class, by a balanced classifier trained on the training split only."""
+    """Least probability of the rare class, by a balanced classifier trained on the training split only; asked of what a
+    model drew."""
     attributes: bool = True
     """Refuse a picture whose measured attributes are not those it was asked for."""
     copy_quantile: Share = 0.01
@@ -246,7 +256,7 @@ class Config(Section):
     @property
     def draws(self) -> bool:
         """Whether a model draws any of the images."""
-        return any(weight for method, weight in self.generate.methods if method != "transplant")
+        return any(weight for method, weight in self.generate.methods if method not in COMPOSED)
 
 
 def override(tree: dict[str, Any], assignment: str) -> dict[str, Any]:

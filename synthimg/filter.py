@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from .classifier import head, power_normaliser
-from .config import Config
+from .config import COMPOSED, Config
 from .dataset import captions
 from .dataset.attributes import measure
 from .dataset.prepared import load, prompts_of
@@ -70,7 +70,8 @@ def decide(
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
     categories = found(prompts, rows, values)
     missed = misses(rows, categories) & config.filter.attributes
-    reason = reasons(synthetic, confidence, distance, missed, config.filter.confidence, threshold)
+    unlike = (confidence < config.filter.confidence) & ~rows["method"].isin(COMPOSED).to_numpy()
+    reason = reasons(synthetic, unlike, distance, missed, threshold)
     table = {
         "id": list(rows["id"]),
         "accepted": reason == "",
@@ -99,22 +100,22 @@ def rare_confidence(training: Features, labels: NDArray[np.object_], synthetic: 
 
 def reasons(
     synthetic: Features,
-    confidence: NDArray[np.float64],
+    unlike: NDArray[np.bool_],
     distance: NDArray[np.float64],
     missed: NDArray[np.bool_],
-    least_confidence: float,
     threshold: float,
 ) -> NDArray[np.object_]:
     """Why each picture is refused: "class", "copy", "attribute" or "duplicate", the first that applies; else "".
 
     Args:
-        missed: which pictures have another attribute than the one asked for.
+        unlike: which pictures do not look like the rare class.
+        missed: which have another attribute than the one asked for.
         threshold: cosine distance within which a picture copies a training image, or an earlier accepted picture.
     """
     found = np.full(len(synthetic), "", object)
     found[missed] = "attribute"
     found[distance <= threshold] = "copy"
-    found[confidence < least_confidence] = "class"
+    found[unlike] = "class"
     found[duplicates(synthetic, threshold, found == "")] = "duplicate"
     return found
 

@@ -48,7 +48,7 @@ def finetune(config: Config) -> Path:
         return folder
     consent.recheck(config.dataset, prepared.frame["path"])
     started = time.monotonic()
-    if not config.draws:  # nothing to train: transplants need no model
+    if not config.draws:  # nothing to train
         if PartialState().is_main_process:
             stage.begin(folder, key)
             stage.finish(folder, key, started)

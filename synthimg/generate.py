@@ -18,8 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm.auto import tqdm
 
 from . import stage
-from .config import Config
-from .dataset import captions, conditions, transplant
+from .config import COMPOSED, Config
+from .dataset import captions, conditions, procedural, transplant
 from .dataset.prepared import Prepared, load, prompts_of
 from .device import choose_device, choose_precision
 from .diffusion import adapters, base, decoder, sample
@@ -29,10 +29,12 @@ from .seeds import derive
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune", "generate")
 FROM_IMAGE = ("image", "from_common", "inpaint")
 """The methods in which a model starts from an image."""
-FROM_COMMON = ("from_common", "inpaint", "transplant")
-"""The methods that change an image of another class; of a transplant it is the recipient."""
+FROM_COMMON = ("from_common", "inpaint", *COMPOSED)
+"""The methods that change an image of another class."""
 Paint = Callable[[pd.DataFrame], np.ndarray]
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
+SOURCE_TYPE = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}
+"""Several captures of real life put together; a capture together with what was computed."""
 
 
 def generate(config: Config) -> Path:
@@ -83,6 +85,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
             seed = derive(config.seed, "image", method, i)
             masked = method == "inpaint" or (method == "controlnet" and config.finetune.controlnet == "mask")
             record = _source(frame, rare, method, cell, seed, masked)
+            ground = record if method in COMPOSED else ""
             donor, scale = _donor(frame, rare, record, seed) if method == "transplant" else ("", float("nan"))
             strengths = settings.strength
             row = {
@@ -92,7 +95,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 "negative": prompts.negative,
                 **{f"attribute.{name}": cell.get(name, "") for name in prompts.attributes},
                 "source": donor or (record if method in FROM_IMAGE else ""),
-                "ground": record if donor else "",
+                "ground": ground,
                 "scale": scale,
                 "condition": record if method == "controlnet" else "",
                 "strength": strengths[i % len(strengths)] if method in FROM_IMAGE else float("nan"),
@@ -181,13 +184,13 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
     if not missing:
         return
     row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
-    transplants = partial(_transplants, prepared, row_of)
-    by_model = any(_method(batch) != "transplant" for batch in missing)
-    painted = _painter(config, prepared, row_of, rows, model) if by_model else transplants
+    composed = partial(_composed, config, prepared, row_of)
+    by_model = any(_method(batch) not in COMPOSED for batch in missing)
+    painted = _painter(config, prepared, row_of, rows, model) if by_model else composed
     with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
         for batch in missing:
             # a batch is always drawn whole: the rounding of batched kernels depends on its size
-            images = transplants(batch) if _method(batch) == "transplant" else painted(batch)
+            images = composed(batch) if _method(batch) in COMPOSED else painted(batch)
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():
@@ -196,9 +199,9 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
 
 
 def _painter(config: Config, prepared: Prepared, row_of: dict[str, int], rows: pd.DataFrame, model: Path) -> Paint:
-    """Load what draws the plan's images but for transplants; gives a function from a batch to its pictures."""
+    """Load what draws the images that need a model; gives a function from a batch to its pictures."""
     pipeline = fine_tuned(config, model)
-    rows = rows[rows["method"] != "transplant"]
+    rows = rows[~rows["method"].isin(COMPOSED)]
     texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
     encoded = base.encode_prompts(pipeline, texts)
     index = {text: i for i, text in enumerate(texts)}
@@ -234,11 +237,14 @@ def _painter(config: Config, prepared: Prepared, row_of: dict[str, int], rows: p
     return paint
 
 
-def _transplants(prepared: Prepared, row_of: dict[str, int], batch: pd.DataFrame) -> np.ndarray:
-    """The pictures of a batch of transplants, uint8 [N, R, R, 3]."""
-    assert prepared.masks is not None  # config.parse sees to it
-    pairs = [(row_of[donor], row_of[recipient]) for donor, recipient in zip(batch["source"], batch["ground"], strict=True)]
-    pixels, masks = prepared.pixels, prepared.masks
+def _composed(config: Config, prepared: Prepared, row_of: dict[str, int], batch: pd.DataFrame) -> np.ndarray:
+    """The pictures of a batch that needs no model, uint8 [N, R, R, 3]."""
+    pixels, masks, grounds = prepared.pixels, prepared.masks, [row_of[name] for name in batch["ground"]]
+    if _method(batch) == "procedural":
+        marked = zip(grounds, batch["seed"], strict=True)
+        return np.stack([procedural.damaged(pixels[b], config.generate.defects, seed) for b, seed in marked])
+    assert masks is not None  # config.parse sees to it
+    pairs = zip([row_of[name] for name in batch["source"]], grounds, strict=True)
     return np.stack([
         transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, derive(seed, "symmetry") % 8)
         for (a, b), scale, seed in zip(pairs, batch["scale"], batch["seed"], strict=True)
@@ -273,8 +279,7 @@ def encode_png(image: np.ndarray, row: dict[str, Any]) -> bytes:
     Args:
         image: uint8 [H, W, 3].
     """
-    # a transplant is a "composite of several elements that are all captures of real life"
-    kind = "compositeCapture" if row["method"] == "transplant" else "trainedAlgorithmicMedia"
+    kind = SOURCE_TYPE.get(row["method"], "trainedAlgorithmicMedia")
     plain = {name: None if isinstance(value, float) and np.isnan(value) else value for name, value in row.items()}
     info = PngInfo()
     info.add_itxt("synthimg", json.dumps(plain, ensure_ascii=False, default=str))

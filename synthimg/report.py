@@ -17,7 +17,7 @@ import yaml
 from markupsafe import Markup
 
 from . import charts, gallery, stage
-from .config import Config
+from .config import COMPOSED, Config
 from .errors import UserError
 from .page import ARMS, arm_dots, in_order, kind, picture, render
 from .verdict import verdict
@@ -71,6 +71,7 @@ def describe(run: Path) -> dict[str, Any]:
     made = pd.read_parquet(run / "generate" / "plan.parquet").merge(decisions, on="id", how="inner", validate="1:1")
     text = (run / "config.yaml").read_text()
     settings, compliance = yaml.safe_load(text), metrics.get("compliance") or {}  # runs of older versions have none
+    methods = set(made["method"])
     shown, total = gallery.cells(run, metrics["rare_class"], records, made)
     return {
         "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
@@ -82,8 +83,8 @@ def describe(run: Path) -> dict[str, Any]:
         "followed": followed(compliance), "crossed": crossed(compliance),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
-        "shared": shared(metrics["quality"]["extractor"], settings, set(made["method"])),
-        "methods": sorted(set(made["method"])),
+        "shared": shared(metrics["quality"]["extractor"], settings, methods),
+        "methods": methods, "drawn": methods - set(COMPOSED),
         "marginals": marginals(metrics, records, made),
         "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
         "summary": summary, "splits": ("train", "reserve", "validation", "test"),
@@ -243,7 +244,7 @@ def quality(found: dict[str, Any]) -> dict[str, Any]:
 
 def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
     """What the quality scores have in common with the rest of the pipeline; empty where nothing."""
-    found, drawn = [], methods - {"transplant"}
+    found, drawn = [], methods - set(COMPOSED)
     if extractor == "efficientnet-lite0":
         text = "These features, the filter's judge and the classifier share one backbone (EfficientNet-Lite0)"
         if drawn and settings["base"] == "embedded":
@@ -258,6 +259,8 @@ def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
         )
     if "transplant" in methods:
         found.append("Transplants show the objects of these very real images, so the scores flatter them.")
+    if "procedural" in methods:
+        found.append("Procedural defects lie on real images of other classes: what the scores find is mostly these.")
     return " ".join(found)
 
 

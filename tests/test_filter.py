@@ -118,9 +118,9 @@ def test_missing_stages_are_named(tmp_path: Path) -> None:
 
 def test_reasons_come_in_order() -> None:
     synthetic = np.array([[1, 0], [1, 0], [1, 0.001], [0, 1], [0.5, 0.5], [0.5, 0.5]], np.float32)
-    confidence, distance = np.array([0.1, *[0.9] * 5]), np.array([0, 0.5, 0.5, 0, 0.5, 0.5])
+    unlike, distance = np.array([True, *[False] * 5]), np.array([0, 0.5, 0.5, 0, 0.5, 0.5])
     missed = np.array([True, False, False, True, True, False])
-    found = reasons(synthetic, confidence, distance, missed, 0.5, 0.01)
+    found = reasons(synthetic, unlike, distance, missed, 0.01)
     assert found.tolist() == ["class", "", "duplicate", "copy", "attribute", ""]  # the last repeats a refused one
 
 

@@ -23,7 +23,8 @@ from synthimg.preview import preview
 from synthimg.run import run
 from synthimg.stage import digest
 
-METHODS = ["text", "image", "from_common", "controlnet", "inpaint", "transplant"]
+METHODS = ["text", "image", "from_common", "controlnet", "inpaint", "transplant", "procedural"]
+KINDS = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def finished(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactor
     data, base = folders
     tree = tiny.settings(data, tmp_path_factory.mktemp("outputs"), base)
     tree["finetune"] |= {"controlnet": "mask", "min_snr_gamma": 5, "decoder_steps": 3}
-    tree["generate"] |= {"count": 12, "detail": 0.5, "methods": dict.fromkeys(METHODS, 1)}
+    tree["generate"] |= {"count": 2 * len(METHODS), "detail": 0.5, "methods": dict.fromkeys(METHODS, 1)}
     config = parse(tree)
     run(config)
     return config
@@ -82,7 +83,7 @@ def test_plan_matches_its_images_and_they_say_they_are_synthetic(finished: Confi
         with Image.open(finished.folder / "generate" / "images" / f"{row['id']}.png") as image:
             assert image.size == (64, 64)
             assert json.loads(image.info["synthimg"])["prompt"] == row["prompt"]
-            kind = "compositeCapture" if row["method"] == "transplant" else "trainedAlgorithmicMedia"
+            kind = KINDS.get(row["method"], "trainedAlgorithmicMedia")
             assert f'digitalsourcetype/{kind}"' in image.info["XML:com.adobe.xmp"]
 
 

@@ -183,6 +183,7 @@ def test_shared_backbone_names_the_autoencoder_of_the_embedded_model_only() -> N
     # what no model drew owes nothing to the decoder's training
     assert "decoder" not in (alone := shared("efficientnet-lite0", tuned, {"transplant"}))
     assert "autoencoder" not in alone and "they flatter" not in alone and "Transplants" in alone
+    assert "Procedural" in shared("inception", settings, {"procedural"})
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,6 @@ batched tensor code, on CPU or GPU.
 
 from .language import attributes, captions
 from .parameters import KINDS, NAMES, VALUES, Scene, sample
-from .render import pixels, render
+from .render import defects, pixels, render
 
-__all__ = ["KINDS", "NAMES", "VALUES", "Scene", "attributes", "captions", "pixels", "render", "sample"]
+__all__ = ["KINDS", "NAMES", "VALUES", "Scene", "attributes", "captions", "defects", "pixels", "render", "sample"]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .parameters import LAST, SCRATCHED, SPOTTED, STAINED, Scene, each
+from .parameters import KINDS, LAST, SCRATCHED, SPOTTED, STAINED, Scene, each
 
 COLOUR = torch.tensor(
     [[0.58, 0.58, 0.58], [0.50, 0.32, 0.18], [0.72, 0.16, 0.16], [0.22, 0.34, 0.72], [0.24, 0.56, 0.26], [0.48, 0.22, 0.60],
@@ -58,16 +58,40 @@ def render(scene: Scene, resolution: int, device: torch.device | str = "cpu") ->
     for index, draw in enumerate((_panel, _skin, _surface)):
         here = (scene.kind == index).nonzero()[:, 0]
         if len(here):
-            part = partial(torch.index_select, dim=0, index=here)
-            image[here], mask[here] = draw(
-                each(scene, part), Canvas(canvas.x, canvas.y, *(part(field) for field in canvas[2:]))
-            )
+            image[here], mask[here] = draw(*_part(scene, canvas, here))
     return _photograph(scene, image, canvas, generator).clamp(0, 1), (mask > 0.5).float()[:, None]
+
+
+def defects(scene: Scene, resolution: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+    """What the defects of panels and surfaces do to the light that a real object sends: multiply its photograph by it.
+
+    Returns:
+        factors float32 [n, 1, resolution, resolution], 1 where there is no defect; masks as of `render`.
+
+    Raises:
+        ValueError: some scene is of another kind.
+    """
+    scene = each(scene, lambda field: field.to(device))
+    canvas = _canvas(scene, resolution, torch.Generator(device).manual_seed(scene.seed))
+    factor, mask = torch.empty_like(canvas.wx), torch.empty_like(canvas.wx)
+    for index, kind in enumerate(KINDS):
+        here = (scene.kind == index).nonzero()[:, 0]
+        if len(here) and kind not in DEFECTS:
+            raise ValueError(f"a {kind} has no defects")
+        if len(here):
+            factor[here], mask[here] = DEFECTS[kind](*_part(scene, canvas, here))
+    return factor[:, None], (mask > 0.5).float()[:, None]
 
 
 def pixels(scene: Scene, resolution: int) -> np.ndarray:
     """The images of `render` on the CPU, as photographs come: uint8 [n, resolution, resolution, 3]."""
     return (render(scene, resolution)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+
+
+def _part(scene: Scene, canvas: Canvas, rows: Tensor) -> tuple[Scene, Canvas]:
+    """Some rows of both."""
+    chosen = partial(torch.index_select, dim=0, index=rows)
+    return each(scene, chosen), Canvas(canvas.x, canvas.y, *(chosen(field) for field in canvas[2:]))
 
 
 def _canvas(scene: Scene, resolution: int, generator: torch.Generator) -> Canvas:
@@ -133,7 +157,7 @@ def _blob(scene: Scene, canvas: Canvas) -> Tensor:
 
 
 def _panel(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
-    style, (x, y, wx, wy, clouds, grain) = scene.style[:, :, None, None], canvas
+    style, (x, y, _, _, clouds, grain) = scene.style[:, :, None, None], canvas
     body = 0.56 + 0.05 * (style[:, 9] - 0.5) + 0.075 * clouds.clamp(max=0.3) + 0.045 * grain.clamp(max=0.5)
     streaks = (grain.mean(1, keepdim=True) * 6).clamp(-2, 0) * 0.03 * (style[:, 10] < 0.3)
     bars = torch.floor(2 + 3 * style[:, 11])
@@ -141,17 +165,23 @@ def _panel(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
     bar = _inside((phase - 0.5).abs() / bars * 2 - 0.012 - 0.014 * style[:, 13], 0.006)
     dashes = torch.where(style[:, 14] < 0.3, ((x * (4 + 5 * style[:, 15])) % 1 > 0.35).float(), torch.ones_like(x))
     body = (body + streaks) * (1 - (0.25 + 0.55 * style[:, 16]) * bar * dashes)
-    distance = _to_lines(scene, (wx + x) / 2, (wy + y) / 2)
-    crack = _inside(distance - 0.010 - 0.014 * style[:, 17], 0.008)
-    body = body * (1 - (0.4 + 0.4 * style[:, 18]) * crack)
-    # a dead area, cut off from one side; never so dark that it would hide a crack
-    angle = 2 * math.pi * style[:, 19]
-    dead = _inside(0.25 + 0.4 * style[:, 20] - wx * angle.cos() - wy * angle.sin()) * scene.area[:, None, None]
-    body = body * (1 - (0.35 + 0.35 * style[:, 23]) * dead)
+    factor, mask = _panel_defects(scene, canvas)
+    body = body * factor
     round_corner = torch.where(style[:, 21] < 0.5, 1.7 + 0.15 * style[:, 22], torch.full_like(style[:, 22], 2.2))
     beyond = torch.maximum(torch.maximum(x.abs(), y.abs()) - 0.97, x.abs() + y.abs() - round_corner)
     body = body * (1 - 0.75 * _inside(-beyond, 0.01))
-    return body[:, None].expand(-1, 3, -1, -1), torch.maximum(crack, dead)
+    return body[:, None].expand(-1, 3, -1, -1), mask
+
+
+def _panel_defects(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
+    """Cracks, and a dead area cut off from one side; never so dark that it would hide a crack."""
+    style, (x, y, wx, wy, _, _) = scene.style[:, :, None, None], canvas
+    distance = _to_lines(scene, (wx + x) / 2, (wy + y) / 2)
+    crack = _inside(distance - 0.010 - 0.014 * style[:, 17], 0.008)
+    angle = 2 * math.pi * style[:, 19]
+    dead = _inside(0.25 + 0.4 * style[:, 20] - wx * angle.cos() - wy * angle.sin()) * scene.area[:, None, None]
+    factor = (1 - (0.4 + 0.4 * style[:, 18]) * crack) * (1 - (0.35 + 0.35 * style[:, 23]) * dead)
+    return factor, torch.maximum(crack, dead)
 
 
 def _skin(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
@@ -172,9 +202,16 @@ def _skin(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
 
 
 def _surface(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
-    style, device = scene.style[:, :, None, None], scene.style.device
+    device = scene.style.device
     base = COLOUR.to(device)[scene.colour] * (0.95 + 0.10 * scene.style[:, 9:12])
     image = base[..., None, None] * (1 + 0.09 * canvas.clouds + 0.09 * canvas.grain)[:, None]
+    factor, mark = _surface_defects(scene, canvas)
+    return image * factor[:, None], mark
+
+
+def _surface_defects(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
+    """Scratches, spots or a stain, darker than the surface or lighter."""
+    style, device = scene.style[:, :, None, None], scene.style.device
     scratch = _inside(_to_lines(scene, canvas.wx, canvas.wy) - 0.012 - 0.014 * style[:, 12], 0.008)
     nearest = torch.full_like(canvas.wx, 9.0)
     for k in range(LAST):
@@ -186,4 +223,7 @@ def _surface(scene: Scene, canvas: Canvas) -> tuple[Tensor, Tensor]:
     kind = scene.mark[:, None, None]
     mark = (kind == SCRATCHED) * scratch + (kind == SPOTTED) * spot + (kind == STAINED) * stain
     shade = torch.where(style[:, 14] < 0.7, 0.25 + 0.3 * style[:, 15], 1.5 + 0.4 * style[:, 15])
-    return image * (1 + mark * (shade - 1))[:, None], mark
+    return 1 + mark * (shade - 1), mark
+
+
+DEFECTS = {"panel": _panel_defects, "surface": _surface_defects}
