@@ -22,8 +22,8 @@ RARE = 0.5
 """A class with less than this share of an equal part is called rare."""
 
 RECIPE = """
-# The quick start's recipe for the embedded base, found on one data set of two classes; with a larger base take that of
-# configs/sd15-lora.yaml instead.
+# Much of the quick start's recipe for the embedded base, found on one data set of two classes; with a larger base take
+# that of configs/sd15-lora.yaml instead.
 finetune:
   method: full
   steps: 300
@@ -35,7 +35,7 @@ finetune:
   ema: 0.98
 generate:
   count: {count}  # about ten to each real training image of the rare class; 100 at least, 1000 at most
-  methods: {{text: 0.2, image: 0.4, from_common: 0.4}}
+  methods: {{text: 0.2, image: 0.4, from_common: 0.4}}  # for cracks and scratches `procedural`, too
   strength: [0.25, 0.4, 0.55, 0.7]  # raise it if pictures made from common images still look common
   detail: 1                         # the start image's own grain and thin lines: also a reason to look at its privacy
   guidance: 2.0
@@ -43,7 +43,7 @@ generate:
 filter:
   confidence: 0.2  # raise it if accepted pictures do not look like the rare class
 evaluate:
-  beside: turned  # mirror images and quarter turns; `mirrored` without the turns, `real` where an image has an upright
+  beside: mirrored  # mirror images; `turned` with quarter turns, too, `real` where an image has an upright
   synthetic_weight: 0.5  # of a real image
 """
 

@@ -124,6 +124,16 @@ def test_reasons_come_in_order() -> None:
     assert found.tolist() == ["class", "", "duplicate", "copy", "attribute", ""]  # the last repeats a refused one
 
 
+def test_only_what_a_model_drew_has_to_look_like_the_rare_class(tmp_path: Path) -> None:
+    config = fake_run(tmp_path, planned=6, overrides={"filter": {"confidence": 1.0, "attributes": False}})
+    plan = pd.read_parquet(file := config.folder / "generate" / "plan.parquet")
+    plan["method"] = ["text", "procedural", "transplant"] * 2
+    plan.to_parquet(file)
+    filter_images(config)
+    decisions = pd.read_parquet(config.folder / "filter" / "decisions.parquet")
+    assert ((decisions["reason"] == "class") == (plan["method"] == "text")).all()
+
+
 def test_a_picture_with_another_attribute_than_asked_for_is_refused(judged: tuple[Config, pd.DataFrame, list[str]]) -> None:
     config, decisions, _ = judged
     asked = pd.read_parquet(config.folder / "generate" / "plan.parquet")["attribute.brightness"]

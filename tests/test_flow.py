@@ -89,7 +89,7 @@ def test_plan_matches_its_images_and_they_say_they_are_synthetic(finished: Confi
 
 def test_where_no_model_draws_none_is_trained_or_even_looked_for(folders: tuple[Path, Path], tmp_path: Path) -> None:
     tree = tiny.settings(folders[0], tmp_path, tmp_path / "no-such-base")
-    tree["generate"] |= {"methods": {"text": 0, "transplant": 1}}
+    tree["generate"] |= {"methods": {"text": 0, "transplant": 1, "procedural": 1}, "defects": "surface"}
     config = parse(tree)
     run(config)
     assert {path.name for path in (config.folder / "finetune").iterdir()} == {"key.json", "manifest.json", "timing.json"}

@@ -91,6 +91,15 @@ def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(t
     assert (own * again["scale"] ** 2 <= transplant.COVER[1] + 1e-9).all()
 
 
+def test_procedural_defects_are_planned_on_common_images_with_the_attributes_asked_for(tmp_path: Path) -> None:
+    prepared = records()
+    rows = planned(tmp_path, prepared, count=16, methods={"text": 0, "procedural": 1})
+    grounds = prepared.frame.set_index("id").loc[rows["ground"]]
+    assert (grounds[["label", "split"]] == ["intact", "train"]).all(axis=None)
+    assert (grounds["attribute.brightness"].to_numpy() == rows["attribute.brightness"].to_numpy()).all()
+    assert (rows["source"] == "").all() and rows["scale"].isna().all()
+
+
 def test_what_cannot_be_transplanted_is_left_out_or_named(tmp_path: Path) -> None:
     prepared, masks = records(), np.zeros((12, 8, 8), np.uint8)
     masks[:, 2:5, 2:5] = 255
