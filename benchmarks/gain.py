@@ -5,7 +5,8 @@ python benchmarks/gain.py --tasks elpv-20 elpv-40 elpv-80 --seeds 20 21 22
 
 `vasc-15` and the like: the rare class cut to the images of about that many lesions, the rest of its training split in
 reserve for the oracle; `df` is rare as it is. A run that is done is not done again.
-Splits of ELPV and of vasc and mel from seed 0 (and of ELPV from 1 and 2) were development splits, with the same photographs.
+Splits of ELPV and of vasc and mel from seed 0 (and of ELPV from 1, 2 and 40 to 85) were development splits, with the same
+photographs.
 """
 
 from __future__ import annotations

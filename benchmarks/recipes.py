@@ -23,7 +23,7 @@ from PIL import Image
 from synthimg import generate, stage
 from synthimg.arms import SYMMETRIES, symmetric
 from synthimg.classifier import Balance, head, power_normaliser, smote
-from synthimg.config import Config, load
+from synthimg.config import COMPOSED, Config, load
 from synthimg.dataset import prepared
 from synthimg.dataset.prepared import Prepared, prompts_of
 from synthimg.filter import rare_confidence
@@ -96,7 +96,7 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         sets[f"strength {strength:g} alone"] = made[""][strengths == strength]
     confidence = rare_confidence(training, frame["label"].to_numpy()[split == "train"], made[""], rare_class)
     for least in (0.05, 0.2, 0.5):
-        sets[f"all, confidence >= {least}"] = made[""][confidence >= least]
+        sets[f"all, confidence >= {least}"] = made[""][(confidence >= least) | np.isin(method, COMPOSED)]
     for name, found in sets.items():
         for count in COUNTS:
             yield score(f"{name}, counting {count:g}", found, count)

@@ -1,8 +1,9 @@
 """Do images made without a model raise recall? The tasks of docs/gain.md on redrawn splits.
 
 python benchmarks/splits.py outputs/dermatology --tasks vasc-15 bcc-15 mel-30 df
-python benchmarks/splits.py outputs/dermatology --tasks vasc-15 evaluate.classifier=finetune --splits 3 --to FILE
-python benchmarks/splits.py outputs/quickstart --tasks elpv-20 elpv-40 elpv-80 "generate.methods={text: 0, procedural: 1}"
+python benchmarks/splits.py outputs/dermatology evaluate.classifier=finetune --tasks vasc-15 --splits 3 --to FILE
+python benchmarks/splits.py outputs/quickstart "generate.methods={text: 0, procedural: 1}" generate.count=240 \\
+    --tasks elpv-40 elpv-20 elpv-80
 
 The first argument is a prepared run of the tasks' data set (`synthimg prepare configs/quickstart.yaml`, or
 configs/dermatology.yaml): its pixels, masks and words are used, its split and budget are not. Each split is drawn, and each
@@ -30,6 +31,7 @@ from synthimg.config import Config, load
 from synthimg.dataset import prepared
 from synthimg.dataset.captions import Prompts
 from synthimg.dataset.prepared import Prepared, prompts_of
+from synthimg.errors import UserError
 from synthimg.metrics.comparison import compare
 from synthimg.metrics.features import Features, cached, chunks, extract
 from synthimg.metrics.repeats import pool
@@ -56,6 +58,8 @@ def results(
     config: Config, words: Prompts, data: Prepared, real: Features, mirrored: Features, views: list[Features]
 ) -> Iterator[dict[str, Any]]:
     """Measurements of each arm on one split."""
+    if config.draws or config.dataset.rare_class not in set(data.frame["label"]):
+        raise UserError("benchmarks/splits.py: methods without a model, and tasks of the run's data set")
     part = {split: rows_of(data.frame, split) for split in ALL}
     rows, drawn = made(config, data, words)
     found, values = extract(drawn), filter.measured(iter([drawn]), words.measured)
@@ -87,7 +91,10 @@ def results(
             "auc": described["auc"]["mean"], "others": float(np.mean(list(described["other_recall"].values()))),
             "rare": int(rare[part["train"]].sum()), "tested": int(rare[part["test"]].sum()), "accepted": len(accepted),
             "made": len(rows), "copies": int((decided["reason"] == "copy").sum()),
-            **{f"{AXIS}{axis}": next(iter(found.values()))["share"] for axis, found in followed.items() if found},
+            **{
+                f"{AXIS}{axis} ({method})": measured["share"]
+                for axis, methods in followed.items() for method, measured in (methods or {}).items()
+            },
             "ratio": len(part["test"]) / len(part["train"]),
         }  # fmt: skip
 
@@ -128,10 +135,12 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)
     mirrored = cached(filter.flipped(chunks(data.pixels, every)), cache)
-    recipe = load(run / "config.yaml", [f"outputs={run.parent}"])
+    recipe = load(run / "config.yaml", [f"name={run.name}", f"outputs={run.parent}"])
     words = prompts_of(recipe)
     views = augmented(recipe.model_copy(update={"seed": 0, "outputs": str(cache)}), data, every)
-    done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed"])
+    done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed", "overrides"])
+    if set(done["overrides"].fillna("")) - {" ".join(overrides)}:
+        raise UserError(f"{to}: holds results with other overrides; name another file")
     for seed in range(first, first + count):
         for task in tasks:
             if ((done["task"] == task) & (done["seed"] == seed)).any():
@@ -140,7 +149,10 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
             with TemporaryDirectory() as outputs:
                 config = load(TASKS[task].config, [*own, f"name={task}", f"outputs={outputs}"])
                 found = results(config, words, redrawn(config, data), real, mirrored, views)
-                done = pd.concat([done, pd.DataFrame({"task": task, **row} for row in found)], ignore_index=True)
+                done = pd.concat(
+                    [done, pd.DataFrame({"task": task, "overrides": " ".join(overrides), **row} for row in found)],
+                    ignore_index=True,
+                )
             done.to_csv(to, index=False)
     print("\n".join(markdown([summary(task, part) for task, part in done.groupby("task", sort=False)])))
 
@@ -153,4 +165,4 @@ if __name__ == "__main__":
     parser.add_argument("--first", type=int, default=100, help="seed of the first split")
     parser.add_argument("--splits", type=int, default=20, dest="count")
     parser.add_argument("--to", type=Path, default=Path("outputs/splits/results.csv"))
-    main(**vars(parser.parse_intermixed_args()))
+    main(**vars(parser.parse_args()))

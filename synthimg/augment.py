@@ -26,7 +26,7 @@ from .dataset.prepared import load
 from .errors import UserError
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
-LINEAGE = ("source", "ground", "condition", "method", "prompt")
+LINEAGE = ("source", "ground", "defects", "condition", "method", "prompt")
 SETTINGS = ("scale", "strength", "detail", "seed", "guidance", "steps")
 SPLIT_WORDS = re.compile(
     r"(?<![a-z])(train(?:ing)?|test(?:ing)?|eval(?:uation)?|val(?:id)?(?:ation)?|dev)(?![a-z])", re.IGNORECASE
@@ -151,12 +151,13 @@ with `synthetic-`, and the provenance inside each file.
   real images that were held out.
 - The gain that was measured is that of synthetic images of which each counts {settings.synthetic_weight:g} of a real one
   in the loss, beside the training set `{settings.beside}`. Counting as much as real ones they may do harm.
+- A picture with procedural defects shows a real image (`ground`) nearly whole: share it where you may share that one.
 - Synthetic images made from a real one (`source`, `condition`, else `ground`) share its `group`: keep groups together when
   splitting. A transplant also shows a second one (`ground`): leave it out of training where that one is tested on.
 
 `metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `original` (a real image's path in its data set, else
 empty), `attribute.*` (recorded or measured in real images, asked for in synthetic ones), `source`, `ground`, `condition`
-(ids of real images), `method`, `prompt`, `scale`, `strength`, `seed`, `guidance`, `steps`.
+(ids of real images), `defects`, `method`, `prompt`, `scale`, `strength`, `seed`, `guidance`, `steps`.
 
     ImageFolder("<this folder>")                                  # torchvision
     load_dataset("imagefolder", data_dir="<this folder>")         # datasets

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 WIDTH = 420
 ROW = 32
-LABEL_CHARACTERS = 22
+LABEL_CHARACTERS = 24
 
 
 @dataclass(frozen=True)

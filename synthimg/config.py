@@ -134,7 +134,8 @@ class Finetune(Section):
 
 Defects = Literal["panel", "surface"]
 COMPOSED = ("transplant", "procedural")
-"""The methods without a model. What they show is of the rare class by construction."""
+"""The methods without a model. A transplant is of the rare class by construction; procedural defects are as far as the
+drawing is like it, which the eye alone can tell."""
 
 
 class Methods(Section):
@@ -153,7 +154,8 @@ class Methods(Section):
     """The masked object of a rare training image in the place of a common one's, at its size, in the tone and light of its
     ground; no model draws it (needs dataset.mask)."""
     procedural: Annotated[float, Field(ge=0)] = 0.0
-    """Real training images of the other classes with the `defects` of a random procedural scene; no model draws them."""
+    """Real training images of the other classes with the `defects` of a random procedural scene; no model draws them.
+    For rare classes that look like them: nothing checks that."""
     controlnet: Annotated[float, Field(ge=0)] = 0.0
     """ControlNet on the condition maps of rare training images (needs finetune.controlnet)."""
 
@@ -178,8 +180,8 @@ class Generate(Section):
 
 class Filter(Section):
     confidence: Share = 0.5
-    """Least probability of the rare class, by a balanced classifier trained on the training split only; asked of what a
-    model drew."""
+    """Least probability of the rare class, by a balanced classifier trained on the training split only. Asked of
+    what a model drew, not of transplants and procedural defects."""
     attributes: bool = True
     """Refuse a picture whose measured attributes are not those it was asked for."""
     copy_quantile: Share = 0.01

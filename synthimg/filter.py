@@ -1,5 +1,5 @@
-"""Which synthetic images may train a classifier: those of the rare class, with the attributes asked for, that copy nobody
-and do not repeat each other.
+"""Which synthetic images may train a classifier: those with the attributes asked for that copy nobody, do not repeat each
+other and, where a model drew them, look like the rare class.
 
 Judge and thresholds come from the training split (the classifier, the originals) and the validation split (how close
 honest images come to the originals). Reserve and test images are not read.

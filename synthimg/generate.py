@@ -97,6 +97,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
                 "source": donor or (record if method in FROM_IMAGE else ""),
                 "ground": ground,
                 "scale": scale,
+                "defects": settings.defects if method == "procedural" else "",
                 "condition": record if method == "controlnet" else "",
                 "strength": strengths[i % len(strengths)] if method in FROM_IMAGE else float("nan"),
                 # what is painted anew has no use for the old object's detail, and what is kept is kept whole
@@ -184,7 +185,7 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
     if not missing:
         return
     row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
-    composed = partial(_composed, config, prepared, row_of)
+    composed = partial(_composed, prepared, row_of)
     by_model = any(_method(batch) not in COMPOSED for batch in missing)
     painted = _painter(config, prepared, row_of, rows, model) if by_model else composed
     with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
@@ -237,12 +238,17 @@ def _painter(config: Config, prepared: Prepared, row_of: dict[str, int], rows: p
     return paint
 
 
-def _composed(config: Config, prepared: Prepared, row_of: dict[str, int], batch: pd.DataFrame) -> np.ndarray:
+def _composed(prepared: Prepared, row_of: dict[str, int], batch: pd.DataFrame) -> np.ndarray:
     """The pictures of a batch that needs no model, uint8 [N, R, R, 3]."""
     pixels, masks, grounds = prepared.pixels, prepared.masks, [row_of[name] for name in batch["ground"]]
     if _method(batch) == "procedural":
-        marked = zip(grounds, batch["seed"], strict=True)
-        return np.stack([procedural.damaged(pixels[b], config.generate.defects, seed) for b, seed in marked])
+        found = []
+        for ground, defects, seed in zip(grounds, batch["defects"], batch["seed"], strict=True):
+            if (picture := procedural.damaged(pixels[ground], defects, seed)) is None:
+                path = prepared.frame["path"].iloc[ground]
+                raise UserError(f"generate.methods.procedural: no defect shows on {path}, it is too dark or too bright")
+            found.append(picture)
+        return np.stack(found)
     assert masks is not None  # config.parse sees to it
     pairs = zip([row_of[name] for name in batch["source"]], grounds, strict=True)
     return np.stack([

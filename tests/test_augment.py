@@ -35,6 +35,17 @@ def test_folder(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*part"))
 
 
+def test_what_is_made_on_a_real_image_joins_its_group(tmp_path: Path) -> None:
+    run = fake_run(tmp_path).folder
+    plan, train = pd.read_parquet(file := run / "generate" / "plan.parquet"), load(run).frame.query("split == 'train'")
+    ground = train.iloc[-1]
+    plan.assign(source="", condition="", ground=ground["id"], method="procedural", defects="panel").to_parquet(file)
+    to = augment(run, tmp_path / "out")
+    rows = [json.loads(line) for line in (to / "metadata.jsonl").read_text().splitlines()]
+    made = [row for row in rows if row["synthetic"]]
+    assert {row["group"] for row in made} == {ground["group"]} and {row["defects"] for row in made} == {"panel"}
+
+
 def test_real_images_are_the_pixels_that_were_measured(tmp_path: Path) -> None:
     run = fake_run(tmp_path).folder
     for path in tmp_path.glob("cells/*/*.png"):

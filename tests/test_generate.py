@@ -22,7 +22,7 @@ from synthimg.dataset import captions, conditions, transplant
 from synthimg.dataset.prepared import Prepared
 from synthimg.diffusion import base, sample
 from synthimg.errors import UserError
-from synthimg.generate import encode_png, plan, share_out
+from synthimg.generate import draw, encode_png, plan, share_out
 
 
 @given(st.dictionaries(st.sampled_from(["text", "image", "edit"]), st.floats(0.01, 10), min_size=1), st.integers(1, 500))
@@ -97,7 +97,12 @@ def test_procedural_defects_are_planned_on_common_images_with_the_attributes_ask
     grounds = prepared.frame.set_index("id").loc[rows["ground"]]
     assert (grounds[["label", "split"]] == ["intact", "train"]).all(axis=None)
     assert (grounds["attribute.brightness"].to_numpy() == rows["attribute.brightness"].to_numpy()).all()
-    assert (rows["source"] == "").all() and rows["scale"].isna().all()
+    assert (rows["source"] == "").all() and rows["scale"].isna().all() and (rows["defects"] == "panel").all()
+    others = planned(tmp_path, prepared, count=16, methods={"text": 0, "procedural": 1}, defects="surface")
+    assert not set(others["id"]) & set(rows["id"])  # another picture, another name
+    black = prepared._replace(pixels=np.zeros((12, 8, 8, 3), np.uint8), frame=prepared.frame.assign(path="cells/a.png"))
+    with pytest.raises(UserError, match=r"no defect shows on cells/a\.png"):
+        draw(parse(tiny.settings(tmp_path, tmp_path, "embedded")), black, rows, tmp_path, tmp_path / "images")
 
 
 def test_what_cannot_be_transplanted_is_left_out_or_named(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ batched tensor code, on CPU or GPU.
     scene = scenes.sample(64, torch.Generator().manual_seed(0), ("skin",), tone="dark", size="large")
     images, masks = scenes.render(scene, 128)    # [64, 3, 128, 128] in [0, 1]; [64, 1, 128, 128], 0 or 1
     texts = scenes.captions(scene)               # 64 sentences
+    factor, masks = scenes.defects(panels, 128)  # what a panel's or a surface's defects do to a photograph [n, 1, 128, 128]
     truth = scenes.attributes(scene)             # 64 dicts: {"kind": "skin", "tone": "dark", "size": "large", ...}
 """
 
