@@ -23,7 +23,8 @@ from synthimg.report import read_metrics
 from synthimg.run import run
 from synthimg.verdict import control_name
 
-QUICKSTART, DERMATOLOGY = Path("configs/quickstart.yaml"), Path("configs/dermatology.yaml")
+CONFIGS = Path(__file__).parents[1] / "configs"  # not of the folder that a long run was started in: it may be edited meanwhile
+QUICKSTART, DERMATOLOGY = CONFIGS / "quickstart.yaml", CONFIGS / "dermatology.yaml"
 
 
 class Task(NamedTuple):
