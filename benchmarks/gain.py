@@ -23,7 +23,7 @@ from synthimg.report import read_metrics
 from synthimg.run import run
 from synthimg.verdict import control_name
 
-CONFIGS = Path(__file__).parents[1] / "configs"  # not of the folder that a long run was started in: it may be edited meanwhile
+CONFIGS = Path(__file__).parents[1] / "configs"  # not the current folder's, which may be edited while a long run goes on
 QUICKSTART, DERMATOLOGY = CONFIGS / "quickstart.yaml", CONFIGS / "dermatology.yaml"
 
 
