@@ -135,9 +135,10 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)
     mirrored = cached(filter.flipped(chunks(data.pixels, every)), cache)
-    recipe = load(run / "config.yaml", [f"name={run.name}", f"outputs={run.parent}"])
+    recipe = load(run / "config.yaml", [*overrides, f"name={run.name}", f"outputs={run.parent}"])
     words = prompts_of(recipe)
-    views = augmented(recipe.model_copy(update={"seed": 0, "outputs": str(cache)}), data, every)
+    seen = recipe.evaluate.classifier == "head" and any(ARMS[arm].augment for arm in recipe.evaluate.arms)
+    views = augmented(recipe.model_copy(update={"seed": 0, "outputs": str(cache)}), data, every) if seen else []
     done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed", "overrides"])
     if set(done["overrides"].fillna("")) - {" ".join(overrides)}:
         raise UserError(f"{to}: holds results with other overrides; name another file")

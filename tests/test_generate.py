@@ -91,6 +91,37 @@ def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(t
     assert (own * again["scale"] ** 2 <= transplant.COVER[1] + 1e-9).all()
 
 
+def test_the_size_of_a_transplant_keeps_away_from_the_edges_of_its_category(tmp_path: Path) -> None:
+    prepared, masks = records(), np.zeros((12, 10, 10), np.uint8)
+    masks[:, 2:6, 2:6] = 255  # 16 % of the image, as is measured
+    masks[1::2, 2:8, 2:8] = 255  # recipients: 36 %, just below the edge of large
+    frame = prepared.frame.assign(**{"measured.lesion_size": (masks > 0).mean((1, 2)), "attribute.lesion_size": "medium"})
+    prepared = Prepared(frame, np.zeros((12, 10, 10, 3), np.uint8), masks)
+    tree = tiny.settings(tmp_path, tmp_path, "embedded")
+    tree["generate"] = {"count": 8, "methods": {"text": 0, "transplant": 1}, "axes": ["lesion_size"]}
+    prompts = captions.load("dermatology")
+    rows = plan(parse(tree), prompts, prepared, "model")
+    edge = prompts.attributes["lesion_size"].edges[1]
+    assert np.allclose(0.16 * rows["scale"] ** 2, 0.8 * edge)
+
+
+@given(
+    st.lists(st.floats(0.01, 10), max_size=4, unique=True).map(sorted), st.lists(st.floats(0, 20), min_size=1),
+    st.floats(0, 0.5),
+)  # fmt: skip
+def test_what_is_well_inside_is_in_the_same_category(edges: list[float], values: list[float], margin: float) -> None:
+    words = {str(i): "" for i in range(len(edges) + 1)}
+    attribute = captions.Attribute(source="measured", edges=edges, values=words)
+    held = np.array(values)
+    moved = captions.well_inside(attribute, held, margin)
+    assert captions.categories(attribute, moved) == captions.categories(attribute, held)
+    bins = np.searchsorted(edges, moved, side="right")
+    low, high = np.append(0, edges)[bins], np.append(edges, np.inf)[bins]
+    clear = (moved >= low * (1 + margin) - 1e-9) & (moved <= high * (1 - margin) + 1e-9)
+    assert (clear | np.isclose(moved, (low + high) / 2)).all()
+    assert np.array_equal(captions.well_inside(attribute, held, 0), held)
+
+
 def test_procedural_defects_are_planned_on_common_images_with_the_attributes_asked_for(tmp_path: Path) -> None:
     prepared = records()
     rows = planned(tmp_path, prepared, count=16, methods={"text": 0, "procedural": 1})

@@ -130,6 +130,20 @@ def categories(attribute: Attribute, values: np.ndarray) -> list[str]:
     return ["" if np.isnan(value) else names[index] for value, index in zip(values, bins, strict=True)]
 
 
+def well_inside(attribute: Attribute, values: np.ndarray, margin: float) -> np.ndarray:
+    """The nearest values of the same categories that keep a margin from their edges, or lie in the middle of narrow ones.
+
+    Args:
+        margin: share of the edge, 0 to 1; for quantities that are not negative.
+    """
+    edges = np.asarray(attribute.edges, np.float64)
+    bins = np.searchsorted(edges, values, side="right")
+    low, high = np.append(0, edges), np.append(edges, np.inf)
+    least, most = low * (1 + margin), high * (1 - margin)
+    narrow, middle = least > most, (low + high) / 2
+    return np.clip(values, np.where(narrow, middle, least)[bins], np.where(narrow, middle, most)[bins])
+
+
 def words(prompts: Prompts, chosen: dict[str, str]) -> dict[str, str]:
     """Words for each attribute's category; a category without words stands for itself, a missing one is left out."""
     held = {name: chosen.get(name, "") for name in prompts.attributes}
