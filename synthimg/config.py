@@ -151,8 +151,8 @@ class Methods(Section):
     """The same, but only what their masks show, and a margin of 6 % of the side, is made new; the rest stays the real
     image's own pixels (needs dataset.mask)."""
     transplant: Annotated[float, Field(ge=0)] = 0.0
-    """The masked object of a rare training image in the place of a common one's, at its size, in the tone and light of its
-    ground; no model draws it (needs dataset.mask)."""
+    """The masked object of a rare training image in the place of a common one's, about its size, in the tone and light of
+    its ground; no model draws it (needs dataset.mask)."""
     procedural: Annotated[float, Field(ge=0)] = 0.0
     """Real training images of the other classes with the `defects` of a random procedural scene; no model draws them.
     For rare classes that look like them: nothing checks that."""
