@@ -33,7 +33,7 @@ FROM_COMMON = ("from_common", "inpaint", *COMPOSED)
 """The methods that change an image of another class."""
 MARGIN = 0.2
 """How far from the edges of its category the size of a transplant stays, as a share of the edge: what is measured on the
-picture misses what was aimed at by 10 to 20 %."""
+picture is often that far from what was aimed at (docs/log.md)."""
 Paint = Callable[[pd.DataFrame], np.ndarray]
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SOURCE_TYPE = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}
