@@ -15,7 +15,8 @@ head. Methods that need a model would have to be fine-tuned anew for every split
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -55,7 +56,7 @@ def made(config: Config, data: Prepared, words: Prompts) -> tuple[pd.DataFrame, 
 
 
 def results(
-    config: Config, words: Prompts, data: Prepared, real: Features, mirrored: Features, views: list[Features]
+    config: Config, words: Prompts, data: Prepared, real: Features, mirrored: Features, views: Callable[[], list[Features]]
 ) -> Iterator[dict[str, Any]]:
     """Measurements of each arm on one split."""
     if config.draws or config.dataset.rare_class not in set(data.frame["label"]):
@@ -72,7 +73,7 @@ def results(
     else:
         extracted = Extracted(
             {split: real[part[split]] for split in ALL},
-            lambda split: [view[part[split]] for view in views],
+            lambda split: [view[part[split]] for view in views()],
             lambda split, which: np.concatenate([extract(shown) for shown in symmetric(config, data, split, which)]),
             found[decided["accepted"]],
         )
@@ -135,10 +136,13 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)
     mirrored = cached(filter.flipped(chunks(data.pixels, every)), cache)
-    recipe = load(run / "config.yaml", [*overrides, f"name={run.name}", f"outputs={run.parent}"])
+    recipe = load(run / "config.yaml", [f"name={run.name}", f"outputs={run.parent}"])
     words = prompts_of(recipe)
-    seen = recipe.evaluate.classifier == "head" and any(ARMS[arm].augment for arm in recipe.evaluate.arms)
-    views = augmented(recipe.model_copy(update={"seed": 0, "outputs": str(cache)}), data, every) if seen else []
+
+    @functools.cache
+    def views() -> list[Features]:  # minutes of work, for one or two of the arms
+        return augmented(recipe.model_copy(update={"seed": 0, "outputs": str(cache)}), data, every)
+
     done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed", "overrides"])
     if set(done["overrides"].fillna("")) - {" ".join(overrides)}:
         raise UserError(f"{to}: holds results with other overrides; name another file")

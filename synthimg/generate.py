@@ -139,7 +139,7 @@ def _with_objects(frame: pd.DataFrame, masks: np.ndarray, prompts: captions.Prom
     aims = size.to_numpy()
     for name, estimator in prompts.estimators.items():
         if estimator == "lesion_size":
-            aims = np.where(aims > 0, captions.well_inside(prompts.attributes[name], aims, MARGIN), aims)
+            aims = captions.well_inside(prompts.attributes[name], aims, MARGIN)  # 0, no object, stays 0
     return frame.assign(mask=held, area=area, size=size, aims=aims, gives=gives, takes=takes)
 
 
