@@ -28,7 +28,8 @@ def test_every_picture_has_a_defect_of_its_own_and_is_a_photograph_elsewhere(kin
     assert np.array_equal(picture, again)
     changed = np.abs(picture.astype(int) - ground).max(2)
     assert changed.max() >= VISIBLE
-    assert (changed == 0).mean() > 0.1  # no scene is defective all over
+    # no scene is defective all over; the border of a large soft stain fades until it is seen no more, but hardly to nothing
+    assert (changed < VISIBLE).mean() > 0.2
     if kind == "panel":  # less light, alike in all colours
         assert (picture <= ground).all()
         assert np.ptp(picture / ground, axis=2).max() < 1.1 / 40 + 0.01
