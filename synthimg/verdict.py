@@ -233,9 +233,10 @@ def _oracle(metrics: Metrics) -> str:
     oracle = number(mean_of(metrics, "oracle", "recall_at_specificity"))
     more = metrics["n"]["reserve_rare"]
     text = f"{count(more, 'more real image')} of {metrics['rare_class']} instead reach {oracle} (oracle)"
-    if judge(metrics) == "raised":
-        text += f"; synthetic images close {100 * recall['oracle_gap_closed']:.0f} % of that gap"
-    return f"{text}."
+    closed, outcome = f"{round(100 * recall['oracle_gap_closed'])} %".replace("-", "−"), judge(metrics)
+    if outcome == "raised":
+        return f"{text}; synthetic images close {closed} of that gap."
+    return f"{text}; the change is {closed} of that gap{'.' if outcome == 'lowered' else ', and may be chance.'}"
 
 
 def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:

@@ -126,9 +126,17 @@ def test_oracle_without_lead() -> None:
     assert "racle" not in text(metrics)
 
 
-def test_oracle_share_is_claimed_for_a_raise_only() -> None:
-    assert "close 45 % of that gap" in text(fake_metrics(0.05))
-    assert "of that gap" not in text(fake_metrics(0.02))
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [
+        (0.05, "; synthetic images close 45 % of that gap."),
+        (0.02, "; the change is 18 % of that gap, and may be chance."),
+        (-0.02, "; the change is −18 % of that gap, and may be chance."),
+        (-0.05, "; the change is −45 % of that gap."),
+    ],
+)
+def test_share_of_the_oracles_gap_is_always_stated_and_claimed_for_a_raise_only(gain: float, words: str) -> None:
+    assert words in text(fake_metrics(gain))
 
 
 def test_specificity_off_target_on_test() -> None:
