@@ -34,6 +34,9 @@ FROM_COMMON = ("from_common", "inpaint", *COMPOSED)
 MARGIN = 0.2
 """How far from the edges of its category the size of a transplant stays, as a share of the edge: what is measured on the
 picture is often that far from what was aimed at (docs/log.md)."""
+CLEAR = 1.25
+"""How much more than its mask the estimator may see of an object that is to be medium or large. Where it sees more it takes
+the skin around it for a part of it, and on other skin it sees less than the mask: such objects are seen as small."""
 Paint = Callable[[pd.DataFrame], np.ndarray]
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SOURCE_TYPE = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}
@@ -127,7 +130,8 @@ def share_out(weights: dict[str, float], count: int) -> dict[str, int]:
 
 def _with_objects(frame: pd.DataFrame, masks: np.ndarray, prompts: captions.Prompts) -> pd.DataFrame:
     """The records with what their masks say: `mask` (is there an object), its `area` and `size` as shares of the image, the
-    size that a transplant in its place `aims` at, and whether the image `gives` an object to transplants or `takes` one.
+    size that a transplant in its place `aims` at and whether that is a `small` one, whether the image `gives` an object to
+    transplants, and a `clear` one, or `takes` one.
     """
     area, edge = np.array([(float((mask > 0).mean()), transplant.frame_share(mask > 0)) for mask in masks]).T
     held = frame["mask"] & (area > 0)  # an empty one leaves nothing to paint
@@ -136,11 +140,14 @@ def _with_objects(frame: pd.DataFrame, masks: np.ndarray, prompts: captions.Prom
     gives = (area >= transplant.COVER[0]) & (area <= transplant.COVER[1]) & (edge <= transplant.CUT) & (size > 0)
     # a mask that is missing hides an object, unless no image of the class has one
     takes = (held | ~frame["label"].isin(frame["label"][held])) & (area <= transplant.COVER[1])
-    aims = size.to_numpy()
+    aims, small = size.to_numpy(), np.ones(len(frame), bool)
     for name, estimator in prompts.estimators.items():
         if estimator == "lesion_size":
-            aims = captions.well_inside(prompts.attributes[name], aims, MARGIN)  # 0, no object, stays 0
-    return frame.assign(mask=held, area=area, size=size, aims=aims, gives=gives, takes=takes)
+            attribute = prompts.attributes[name]
+            aims = captions.well_inside(attribute, aims, MARGIN)  # 0, no object, stays 0
+            small = np.array(captions.categories(attribute, aims)) == next(iter(attribute.values))
+    clear = size <= CLEAR * area
+    return frame.assign(mask=held, area=area, size=size, aims=aims, small=small, gives=gives, clear=clear, takes=takes)
 
 
 def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], seed: int, masked: bool) -> str:
@@ -166,6 +173,7 @@ def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> tuple[s
     recipient aims at.
 
     Only objects that need not be shrunk or enlarged beyond LIMITS are drawn from; where there is none, the nearest is taken.
+    One that is not clear is for small recipients, if there are others.
     """
     pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & frame["gives"]]
     low, high = transplant.COVER
@@ -174,7 +182,10 @@ def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> tuple[s
             f"generate.methods.transplant: no rare training image whose mask covers {100 * low:g} % to {100 * high:g} % "
             "of it and does not run along its edge"
         )
-    wanted = float(frame.loc[frame["id"] == recipient, "aims"].iloc[0])
+    place = frame[frame["id"] == recipient].iloc[0]
+    if not place["small"] and pool["clear"].any():
+        pool = pool[pool["clear"]]
+    wanted = float(place["aims"])
     # a mask may take in a halo that the estimator does not see, the estimator a shade that the mask leaves out
     scales = np.array([transplant.enlargement(own, wanted) for own in pool[["area", "size"]].min(axis=1)])
     least, most = transplant.LIMITS

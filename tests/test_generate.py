@@ -105,6 +105,26 @@ def test_the_size_of_a_transplant_keeps_away_from_the_edges_of_its_category(tmp_
     assert np.allclose(0.16 * rows["scale"] ** 2, 0.8 * edge)
 
 
+def test_an_object_seen_much_larger_than_its_mask_is_for_small_recipients(tmp_path: Path) -> None:
+    prepared, masks = records(), np.zeros((12, 10, 10), np.uint8)
+    masks[:, 2:7, 2:6] = 255  # 20 % of the image
+    seen = (masks > 0).mean((1, 2))
+    seen[::4] *= 1.5  # every other donor
+    seen[1::4] /= 2  # every other recipient is a small one
+    asked = np.where(seen < 0.2, "small", "medium")
+    frame = prepared.frame.assign(**{"measured.lesion_size": seen, "attribute.lesion_size": asked})
+    tree = tiny.settings(tmp_path, tmp_path, "embedded")
+    tree["generate"] = {"count": 40, "methods": {"text": 0, "transplant": 1}, "axes": ["lesion_size"]}
+    prepared, prompts = Prepared(frame, np.zeros((12, 10, 10, 3), np.uint8), masks), captions.load("dermatology")
+    rows = plan(parse(tree), prompts, prepared, "model")
+    size, unclear = frame.set_index("id")["attribute.lesion_size"], set(frame["id"][::4])
+    by_size = {place: set(part["source"]) for place, part in rows.groupby(rows["ground"].map(size))}
+    assert by_size["small"] & unclear and by_size["small"] - unclear
+    assert by_size["medium"] and not by_size["medium"] & unclear
+    only = prepared._replace(frame=frame.assign(**{"measured.lesion_size": np.where(np.arange(12) % 2, seen, 0.3)}))
+    assert set(plan(parse(tree), prompts, only, "model")["source"]) == set(rows["source"])  # better than none
+
+
 @given(
     st.lists(st.floats(0.01, 10), max_size=4, unique=True).map(sorted), st.lists(st.floats(0, 20), min_size=1),
     st.floats(0, 0.5),
