@@ -44,7 +44,7 @@ class Consent(Section):
 
 
 class Split(Section):
-    """Shares of the groups of every class; they must add up to 1."""
+    """Shares of the images of every class, in whole groups; they must add up to 1."""
 
     train: Share = 0.6
     validation: Share = 0.15

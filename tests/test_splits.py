@@ -57,6 +57,17 @@ def test_shares_are_met_and_the_seed_counts():
     assert chosen != run(rows, seed=1)
 
 
+def test_rare_images_fill_the_splits_however_many_others_their_patients_have():
+    many = np.random.default_rng(0).lognormal(2.5, 1, 30).astype(int)
+    rows = [("a", str(patient)) for patient in range(30)]
+    rows += [("b", str(patient)) for patient, count in enumerate(many) for _ in range(count)]
+    rows = [(f"{index:016x}", *row) for index, row in enumerate(rows)]
+    for seed in range(10):
+        chosen = run(rows, seed)
+        rare = [chosen[row[0]] for row in rows if row[1] == "a"]
+        assert all(abs(rare.count(name) - 30 * share) <= 1 for name, share in SHARES.model_dump().items())
+
+
 def test_one_giant_group_does_not_take_the_test_split():
     rows = [(f"{n:016x}", "a", "giant" if n < 50 else str(n)) for n in range(100)]
     assert all(run(rows, seed)[rows[0][0]] == "train" for seed in range(10))

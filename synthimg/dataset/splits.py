@@ -51,14 +51,14 @@ def strata(labels: Sequence[str], groups: Sequence[str], rare_class: str) -> dic
 def assign(labels: Sequence[str], groups: Sequence[str], rare_class: str, shares: Split, seed: int) -> list[str]:
     """`train`, `validation` or `test` per record; no group is in two of them.
 
-    Each class fills the three splits by its own images, group by group in an order drawn from the seed. A class of
-    three groups or more is in every split.
+    Each class fills the three splits by its own images, group by group in an order drawn from the seed; of a group that
+    holds the rare class only its rare images are counted. A class of three groups or more is in every split.
 
     Raises:
         UserError: the rare class has too few groups to be in all three.
     """
     stratum = strata(labels, groups, rare_class)
-    sizes = Counter(groups)
+    sizes = Counter(group for label, group in zip(labels, groups, strict=True) if label == stratum[group])
     members: dict[str, list[str]] = defaultdict(list)
     for group, label in stratum.items():
         members[label].append(group)
