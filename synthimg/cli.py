@@ -173,7 +173,7 @@ def _closing(folder: Path) -> None:
     print(f"\n{minutes:.1f} minutes ({parts}); peak memory {peak / 1024:.1f} GiB")
     found = verdict(read_metrics(folder))
     print(f"\n{found.headline}")
-    for text in [*found.context, *found.caveats]:
+    for text in found.sentences()[1:]:
         print(f"  - {text}")
     page = folder / "report.html"
     if page.exists():

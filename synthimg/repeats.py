@@ -84,6 +84,8 @@ def sentence(group: Repeats) -> str:
         text += ", so the change is not called one." if gone else "."
     if low > 0 and not gone and pooled["oracle_gap_closed"] is not None:
         text += f" That is {100 * pooled['oracle_gap_closed']:.0f} % of what more real images bring."
+    if told == "lowered":
+        text += " The control is the best on these same test images, which makes a loss look larger than it is."
     if pooled["repeats"] < FEW:
         text += f" {pooled['repeats']} repeats are few."
     return text
@@ -108,7 +110,7 @@ def _against(first: Repeats, other: Repeats, groups: int) -> str:
     found = difference(ours, theirs, _ratio(first.runs))
     beyond = found["ci95"] and (found["ci95"][0] > 0 or found["ci95"][1] < 0)
     chosen = f"; not corrected for choosing the best of {groups}" if beyond and groups > 2 else ""
-    sure = "beyond chance" if beyond else "within chance"
+    sure = "beyond chance" if beyond else "within chance" if found["ci95"] else "whether by chance cannot be told"
     return f"With synthetic images {names} differ by {_spread(found)} in recall over {len(pairs)} repeats: {sure}{chosen}."
 
 

@@ -102,7 +102,7 @@ def read_metrics(run: Path) -> dict[str, Any]:
     path = run / "evaluate" / "metrics.json"
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path}: no such file; {run} is not a run that has been evaluated") from error
     return found
 

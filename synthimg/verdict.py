@@ -15,6 +15,9 @@ Outcome = Literal["raised", "unclear", "not raised", "lowered", "not measured"]
 
 FEW_TEST_IMAGES = 100
 """With fewer rare test images one image moves recall by more than a point."""
+LEAST_GROUPS = 6
+"""With fewer independent test images even a change for the better in all of them is one that a fair coin brings in more than
+one of twenty pairs of throws (sign test), and resampling them claims too much."""
 FEW_SEEDS = 5
 FEW_ACCEPTED = 50
 FEW_VALIDATION_IMAGES = 100
@@ -70,7 +73,8 @@ def verdict(metrics: Metrics) -> Verdict:
     outcome = judge(metrics)
     if outcome == "not measured":
         return Verdict(outcome, _not_measured(metrics), "", [], list(_few(metrics)))
-    context = [text for text in (_matched(metrics), _default_threshold(metrics), _oracle(metrics)) if text]
+    facts = (_matched(metrics), _default_threshold(metrics), _others(metrics), _oracle(metrics))
+    context = [text for text in facts if text]
     caveats = [*_strength(metrics, outcome), *_thresholds(metrics), *_few(metrics), _scope(metrics)]
     return Verdict(outcome, _headline(metrics, outcome), _price(metrics), context, caveats)
 
@@ -78,13 +82,15 @@ def verdict(metrics: Metrics) -> Verdict:
 def judge(metrics: Metrics) -> Outcome:
     """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0.
 
-    A change that is gone where all have the same specificity on test is not called one.
+    A change that is gone where all have the same specificity on test is not called one, nor one in a handful of groups.
     """
     recall = metrics["recall"]
     if not metrics["n"]["accepted"] or not recall.get("gain") or "synthetic" not in recall["arms"]:
         return "not measured"
     low, high = recall["gain"]["ci95"]
     if traded(recall["gain"], recall.get("matched")):
+        return "unclear"
+    if (low > 0 or high < 0) and metrics["n"]["test_rare_groups"] < LEAST_GROUPS:
         return "unclear"
     if low > 0:
         return "raised"
@@ -163,15 +169,20 @@ def _headline(metrics: Metrics, outcome: Outcome) -> str:
             f"Synthetic images did not raise recall of {rare}: {before} with {against}, {after} with them "
             f"(change {change}), {at}."
         )
-    if gain["ci95"][0] > 0:
+    low, high = gain["ci95"]
+    if traded(gain, recall.get("matched")):
+        but = f"where every arm has the same specificity it did not {'rise' if low > 0 else 'fall'}"
+    else:
+        but = f"{count(metrics['n']['test_rare_groups'], 'group')} of test images are too few to tell"
+    if low > 0:
         return (
             f"Synthetic images cannot be shown to help: recall of {rare} rose from {before} to {after} (gain {change}) over "
-            f"{against}, {at}, but where every arm has the same specificity it did not rise."
+            f"{against}, {at}, but {but}."
         )
-    if gain["ci95"][1] < 0:
+    if high < 0:
         return (
             f"Synthetic images cannot be shown to help or to harm: recall of {rare} fell from {before} to {after} (change "
-            f"{change}) against {against}, {at}, but where every arm has the same specificity it did not."
+            f"{change}) against {against}, {at}, but {but}."
         )
     return (
         f"Synthetic images cannot be shown to help: recall of {rare} was {before} with {against}, {after} with them, "
@@ -225,6 +236,20 @@ def _default_threshold(metrics: Metrics) -> str:
     )
 
 
+def _others(metrics: Metrics) -> str:
+    """The other classes one by one, where there are several: specificity counts a picture of one called another as right."""
+    arms = metrics["recall"]["arms"]
+    ours, theirs = (arms[arm].get("other_recall", {}) for arm in ("synthetic", metrics["recall"]["best_control"]))
+    change = {label: ours[label] - theirs[label] for label in ours if label in theirs}
+    if len(change) < 2:
+        return ""
+    worst = min(change, key=lambda label: change[label])
+    return (
+        f"Recall of the {len(change)} other classes at the default threshold changes by "
+        f"{signed(sum(change.values()) / len(change))} in the mean; worst for {worst}, {signed(change[worst])}."
+    )
+
+
 def _oracle(metrics: Metrics) -> str:
     """What more real images would have brought: the yardstick of any gain."""
     recall = metrics["recall"]
@@ -236,7 +261,10 @@ def _oracle(metrics: Metrics) -> str:
     closed, outcome = f"{round(100 * recall['oracle_gap_closed'])} %".replace("-", "−"), judge(metrics)
     if outcome == "raised":
         return f"{text}; synthetic images close {closed} of that gap."
-    return f"{text}; the change is {closed} of that gap{'.' if outcome == 'lowered' else ', and may be chance.'}"
+    if outcome == "lowered":
+        return f"{text}; the change is {closed} of that gap."
+    gone = traded(recall["gain"], recall.get("matched"))
+    return f"{text}; the change is {closed} of that gap, and {'gone at equal specificity' if gone else 'may be chance'}."
 
 
 def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
@@ -250,6 +278,11 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
         yield f"The control is the best of {controls} on these same test images, which makes a loss look larger than it is."
     if "oracle" in arms and recall.get("oracle_gap_closed") is None:
         oracle = number(mean_of(metrics, "oracle", "recall_at_specificity"))
+        exact = (recall.get("matched") or {"recall": {}})["recall"]
+        leads = "oracle" in exact and exact["oracle"] > exact[recall["matched"]["best_control"]]
+        if leads or outcome == "raised":
+            yield f"The oracle does not lead at these thresholds ({oracle}), so no share of its lead can be stated."
+            return
         yield (
             f"Even more real images bring nothing here (oracle {oracle}): recall is not held back by too few images "
             "of the rare class, so there is little for synthetic ones to win."

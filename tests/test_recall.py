@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from synthimg.metrics.comparison import Outcome, arrange, compare, confusion, curve, levels
+from synthimg.metrics.comparison import Outcome, arrange, compare, confusion, curve, gain, levels
 from synthimg.metrics.recall import auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 # Few distinct values, so that ties are common.
@@ -187,7 +187,7 @@ def test_an_arm_against_itself_gains_nothing_as_far_as_so_few_images_tell() -> N
     found = compare({"real": outcome(2, 0.3), "synthetic": outcome(2, 0.3)}, test, 0.95)
     for change, groups in ((found["gain"], test.rare_groups), (found["common"]["specificity_change"], test.other_groups)):
         reach = 1 - 0.05 ** (1 / groups)
-        assert change["mean"] == 0 and change["ci95"] == [-reach, reach]
+        assert change["mean"] == 0 and change["ci95"] == pytest.approx([-reach, reach])
     assert found["gain"]["p"] == 1
 
 
@@ -205,3 +205,20 @@ def test_where_nothing_varies_the_interval_says_what_so_few_pictures_allow() -> 
     assert interval(0.0, nothing, 3500)[1] < 1e-3
     varied = rates(np.arange(35) / 35, resample([str(row) for row in range(35)], 200, seed=0))
     assert interval(0.5, varied, 35) == interval(0.5, varied)
+
+
+def test_a_change_of_nothing_has_no_digits_left_that_could_decide() -> None:
+    """0.8 - 0.6 + 0.4 - 0.6 is not 0 in binary; an interval that begins there must not read as above 0."""
+
+    def arm(*hits: list[int]) -> Outcome:
+        scores = np.concatenate([np.array(hits, float).T, np.zeros((len(hits[0]), len(OTHERS)))], axis=1)
+        return Outcome(scores, np.where(scores > 0.5, "rare", "plain"), np.full(len(scores), 0.5))
+
+    OTHERS = ["plain"] * 8
+    ours = arm([1, 1, 1, 1, 0], [1, 1, 0, 0, 0], [1, 0, 0, 0, 0])
+    theirs = arm([1, 1, 1, 0, 0], [1, 1, 1, 0, 0], [1, 0, 0, 0, 0])
+    labels = np.array(["rare"] * 3 + OTHERS)
+    test = arrange(labels, np.arange(len(labels)).astype(str), "rare", 500, seed=0)
+    found = gain(ours, theirs, test)
+    assert found["mean"] == 0
+    assert all(abs(bound) > 1e-6 or bound == 0 for bound in found["ci95"])

@@ -38,6 +38,23 @@ def test_an_interval_that_touches_zero_is_no_raise() -> None:
     assert judge(metrics) == "unclear"
 
 
+@pytest.mark.parametrize("gain", [0.2, -0.2])
+def test_a_handful_of_groups_proves_nothing(gain: float) -> None:
+    metrics = fake_metrics(gain)
+    metrics["n"]["test_rare_groups"] = 5
+    assert judge(metrics) == "unclear" and "but 5 groups of test images are too few to tell" in verdict(metrics).headline
+    metrics["n"]["test_rare_groups"] = 6
+    assert judge(metrics) == ("raised" if gain > 0 else "lowered")
+
+
+def test_several_other_classes_are_told_one_by_one() -> None:
+    metrics = fake_metrics()
+    assert "other classes at" not in text(metrics)  # of one, the specificity says all
+    arms = metrics["recall"]["arms"]
+    arms["oversampled"]["other_recall"], arms["synthetic"]["other_recall"] = {"a": 0.9, "b": 0.8}, {"a": 0.92, "b": 0.72}
+    assert "2 other classes at the default threshold changes by −0.03 in the mean; worst for b, −0.08." in text(metrics)
+
+
 @pytest.mark.parametrize("part", ["gain", "arm"])
 def test_not_measured(part: str) -> None:
     metrics = fake_metrics()
@@ -121,7 +138,13 @@ def test_few_seeds() -> None:
 def test_oracle_without_lead() -> None:
     metrics = fake_metrics()
     metrics["recall"]["oracle_gap_closed"] = None
-    assert "there is little for synthetic ones to win" in text(metrics)
+    assert "The oracle does not lead at these thresholds" in text(metrics)  # where recall rose nothing else follows
+    for gain in (0.02, -0.02):
+        metrics = fake_metrics(gain)
+        metrics["recall"]["oracle_gap_closed"] = None
+        assert "The oracle does not lead at these thresholds" in text(metrics)  # but at equal specificity
+        metrics["recall"]["matched"]["recall"]["oracle"] = 0.5
+        assert "there is little for synthetic ones to win" in text(metrics)
     del metrics["recall"]["arms"]["oracle"]
     assert "racle" not in text(metrics)
 
@@ -185,3 +208,4 @@ def test_a_loss_that_is_gone_at_equal_specificity_is_none() -> None:
     found = verdict(metrics)
     assert found.outcome == "unclear"
     assert "fell from" in found.headline and "has the same specificity it did not" in found.headline
+    assert "of that gap, and gone at equal specificity." in " ".join(found.context)
