@@ -33,7 +33,7 @@ from synthimg.dataset import prepared
 from synthimg.dataset.captions import Prompts
 from synthimg.dataset.prepared import Prepared, prompts_of
 from synthimg.errors import UserError
-from synthimg.metrics.comparison import compare
+from synthimg.metrics.comparison import NOT_CONTROLS, compare
 from synthimg.metrics.features import Features, cached, chunks, extract
 from synthimg.metrics.repeats import pool
 from synthimg.prepare import split_by_group
@@ -61,6 +61,12 @@ def results(
     """Measurements of each arm on one split."""
     if config.draws or config.dataset.rare_class not in set(data.frame["label"]):
         raise UserError("benchmarks/splits.py: methods without a model, and tasks of the run's data set")
+    if (
+        "synthetic" not in config.evaluate.arms
+        or set(config.evaluate.arms) <= set(NOT_CONTROLS)
+        or config.evaluate.seeds != 1
+    ):
+        raise UserError("benchmarks/splits.py: one seed a split, and among the arms synthetic and a control")
     part = {split: rows_of(data.frame, split) for split in ALL}
     rows, drawn = made(config, data, words)
     found, values = extract(drawn), filter.measured(iter([drawn]), words.measured)
@@ -68,6 +74,8 @@ def results(
     decided, _ = filter.decide(config, data.frame, words, rows, values, found, *held)
     followed = evaluate.followed(rows, decided, words)
     accepted = list(decided.loc[decided["accepted"], "id"])
+    if not accepted:
+        raise UserError(f"benchmarks/splits.py: no picture of {config.name} was accepted in the split of seed {config.seed}")
     if config.evaluate.classifier == "finetune":
         fit = finetuned(config, data, accepted)
     else:

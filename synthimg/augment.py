@@ -24,6 +24,8 @@ from .config import Config, parse
 from .dataset import consent
 from .dataset.prepared import load
 from .errors import UserError
+from .report import read_metrics
+from .verdict import verdict
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
 LINEAGE = ("source", "ground", "defects", "condition", "method", "prompt")
@@ -75,7 +77,7 @@ def augment(run: Path, to: Path) -> Path:
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     (part / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     summary = json.loads((run / "dataset" / "summary.json").read_text())
-    text = card(config, rows, summary.get("licence"), stage.digest(run / NEEDED[-1]))
+    text = card(config, rows, summary.get("licence"), stage.digest(run / NEEDED[-1]), measured_gain(run))
     (part / "README.md").write_text(text, encoding="utf-8")
     if to.exists():
         to.rmdir()
@@ -123,8 +125,15 @@ def synthetic_rows(made: pd.DataFrame, records: pd.DataFrame, names: dict[str, s
     return rows
 
 
-def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manifest: str) -> str:
-    """A data set card: what is synthetic, what may be done with it, where it comes from."""
+def measured_gain(run: Path) -> str:
+    """What the run's evaluation says of its synthetic images, if it has one."""
+    if not (run / "evaluate" / "manifest.json").exists():
+        return "Whether these synthetic images raise recall was not measured."
+    return f"What was measured: {verdict(read_metrics(run)).headline}"
+
+
+def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manifest: str, gain: str) -> str:
+    """A data set card: what is synthetic, what may be done with it, where it comes from, whether it helps."""
     name, side = config.name, config.resolution
     synthetic = sum(row["synthetic"] for row in rows)
     head = yaml.safe_dump(
@@ -149,8 +158,9 @@ with `synthetic-`, and the provenance inside each file.
 - Licence of the real images: {licence or "not stated"}. What is derived from them may carry the same terms.
 - For training only. The generator has seen the real training images, so neither kind here is fit for testing: test on
   real images that were held out.
-- The gain that was measured is that of synthetic images of which each counts {settings.synthetic_weight:g} of a real one
-  in the loss, beside the training set `{settings.beside}`. Counting as much as real ones they may do harm.
+- {gain}
+- Each synthetic image should count {settings.synthetic_weight:g} of a real one in the loss, beside the training set
+  `{settings.beside}`: that is what this run measures. Counting as much as real ones they may do harm.
 - A picture with procedural defects shows a real image (`ground`) nearly whole: share it where you may share that one.
 - Synthetic images made from a real one (`source`, `condition`, else `ground`) share its `group`: keep groups together when
   splitting. A transplant also shows a second one (`ground`): leave it out of training where that one is tested on.

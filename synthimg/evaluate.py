@@ -83,6 +83,8 @@ def evaluate(config: Config) -> Path:
 def check_splits(frame: pd.DataFrame, rare: str) -> None:
     """Refuse splits on which recall at a fixed specificity cannot be measured."""
     is_rare = frame["label"] == rare
+    if is_rare.all():
+        raise UserError(f"dataset.classes: every image is '{rare}'; recall needs images of other classes to tell it from")
     for split, wanted, what in (
         ("train", is_rare, f"images of '{rare}'"),
         ("train", ~is_rare, "images of other classes"),

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .config import Config
+from .dataset import prepared
 from .device import choose_device
 from .diffusion import base
-from .evaluate import evaluate
+from .evaluate import check_splits, evaluate
 from .filter import filter_images
 from .finetune import finetune
 from .generate import generate
@@ -37,6 +38,8 @@ def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> 
     for number, (name, stage) in enumerate(STAGES.items(), 1):
         announce(f"[{number}/{len(STAGES)}] {name}")
         stage(config)
+        if name == "prepare":  # hours before the evaluation would say so
+            check_splits(prepared.load(config.folder).frame, config.dataset.rare_class)
     return config.folder / "report.html"
 
 

@@ -31,8 +31,17 @@ def test_folder(tmp_path: Path) -> None:
     assert all(row["group"].startswith("defective-train") for row in rows if row["source"])
     card = (to / "README.md").read_text()
     assert "12 of the 30 images are synthetic" in card
-    assert "CC BY-NC-SA 4.0" in card
+    assert "CC BY-NC-SA 4.0" in card and "What was measured: Synthetic images raised recall" in card
     assert not list(tmp_path.glob(".*part"))
+
+
+def test_the_card_claims_no_gain_that_nobody_measured(tmp_path: Path) -> None:
+    run = fake_run(tmp_path).folder
+    (run / "evaluate" / "manifest.json").unlink()
+    assert (
+        "Whether these synthetic images raise recall was not measured."
+        in (augment(run, tmp_path / "out") / "README.md").read_text()
+    )
 
 
 def test_what_is_made_on_a_real_image_joins_its_group(tmp_path: Path) -> None:

@@ -52,6 +52,15 @@ def test_run_ends_with_a_report_and_complete_metrics(finished: Config) -> None:
     assert set(metrics["recall"]["arms"]) >= {"real", "oversampled", "oracle"}
 
 
+def test_a_data_set_of_one_class_is_refused_before_anything_is_trained(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    data, base = folders
+    shutil.copytree(data / "cracked", tmp_path / "data" / "cracked")
+    config = parse(tiny.settings(tmp_path / "data", tmp_path, base))
+    with pytest.raises(UserError, match="every image is 'cracked'"):
+        run(config)
+    assert not (config.folder / "finetune").exists()
+
+
 def test_repeats_run_from_seeds_of_their_own_and_end_in_one_answer(
     folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
