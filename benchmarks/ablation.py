@@ -19,7 +19,7 @@ from fine_tuning import measure
 from synthimg.config import load
 from synthimg.pretrain import pretrain
 
-RECIPE, QUICKSTART = Path("configs/base-model.yaml"), Path("configs/quickstart.yaml")
+RECIPE, EMBEDDED = Path("configs/base-model.yaml"), Path("configs/embedded.yaml")
 SCENES = 8000
 """About as many as the corpus has images."""
 CHANGES: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def main(variants: list[str], steps: int, seeds: int, folder: Path) -> None:
                 "finetune.steps=100", "finetune.warmup=10", "finetune.decoder_steps=0", "finetune.tracker=none",
                 "generate.methods={text: 1, image: 0, from_common: 0}", "generate.count=256",
             ]  # fmt: skip
-            found = measure(load(QUICKSTART, changes))
+            found = measure(load(EMBEDDED, changes))
             rows.append({"variant": name, "seed": seed, **found})
             print(pd.DataFrame(rows).round(4).to_string(), flush=True)
 

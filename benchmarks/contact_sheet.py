@@ -1,6 +1,6 @@
 """A contact sheet of a run's accepted synthetic images, one row per method of generation.
 
-python benchmarks/contact_sheet.py outputs/quickstart docs/contact-sheet.png
+python benchmarks/contact_sheet.py outputs/embedded docs/contact-sheet.png
 """
 
 from __future__ import annotations

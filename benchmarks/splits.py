@@ -2,8 +2,7 @@
 
 python benchmarks/splits.py outputs/dermatology --tasks vasc-15 bcc-15 mel-30 df
 python benchmarks/splits.py outputs/dermatology evaluate.classifier=finetune --tasks vasc-15 --splits 3 --to FILE
-python benchmarks/splits.py outputs/quickstart "generate.methods={text: 0, procedural: 1}" generate.count=240 \\
-    --tasks elpv-40 elpv-20 elpv-80
+python benchmarks/splits.py outputs/quickstart --tasks elpv-40 elpv-20 elpv-80
 
 The first argument is a prepared run of the tasks' data set (`synthimg prepare configs/quickstart.yaml`, or
 configs/dermatology.yaml): its pixels, masks and words are used, its split and budget are not. Each split is drawn, and each

@@ -284,8 +284,9 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
             yield f"The oracle does not lead at these thresholds ({oracle}), so no share of its lead can be stated."
             return
         yield (
-            f"Even more real images bring nothing here (oracle {oracle}): recall is not held back by too few images "
-            "of the rare class, so there is little for synthetic ones to win."
+            f"Even more real images bring nothing at this specificity (oracle {oracle}), so there is no gap of which a "
+            "share could be closed: recall is not held back by too few images of the rare class, and there is little for "
+            "synthetic ones to win."
         )
 
 

@@ -48,20 +48,20 @@ def test_image_folder_and_no_label(here):
         init("t.csv")
 
 
-def test_the_recipe_is_that_of_the_quick_start(here):
+def test_the_recipe_is_that_of_the_embedded_model(here):
     for name in ("rare/1", "common/1", "common/2"):
         (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "parts" / f"{name}.png").touch()
     made = config.load(init("parts"))
-    quick = config.load(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
+    known = config.load(Path(__file__).parents[1] / "configs" / "embedded.yaml")
     every = {"checkpoint_every": made.finetune.checkpoint_every, "validate_every": made.finetune.validate_every}
-    assert made.finetune == quick.finetune.model_copy(update=every)
+    assert made.finetune == known.finetune.model_copy(update=every)
     # cracks are for panels alone; the model's methods keep their proportions
-    drawn = quick.generate.methods.model_copy(update={"procedural": 0.0})
+    drawn = known.generate.methods.model_copy(update={"procedural": 0.0})
     doubled = type(drawn)(**{name: 2 * weight for name, weight in drawn})
-    assert made.generate == quick.generate.model_copy(update={"count": 100, "methods": doubled})
-    assert made.filter == quick.filter
-    assert made.evaluate == quick.evaluate
+    assert made.generate == known.generate.model_copy(update={"count": 100, "methods": doubled})
+    assert made.filter == known.filter
+    assert made.evaluate == known.evaluate
     for number in range(2, 43):
         (here / "parts" / "rare" / f"{number}.png").touch()
     for number in range(200):
