@@ -54,8 +54,9 @@ def test_run_ends_with_a_report_and_complete_metrics(finished: Config) -> None:
 
 def test_a_data_set_of_one_class_is_refused_before_anything_is_trained(folders: tuple[Path, Path], tmp_path: Path) -> None:
     data, base = folders
-    shutil.copytree(data / "cracked", tmp_path / "data" / "cracked")
-    config = parse(tiny.settings(tmp_path / "data", tmp_path, base))
+    tree = tiny.settings(data, tmp_path, base)
+    tree["dataset"]["classes"] = ["cracked"]
+    config = parse(tree)
     with pytest.raises(UserError, match="every image is 'cracked'"):
         run(config)
     assert not (config.folder / "finetune").exists()
