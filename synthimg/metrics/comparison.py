@@ -125,7 +125,7 @@ def at_equal_specificity(
     one in false alarms. This one cannot be: {"best_control", "recall": {arm: mean}, "gain"}.
     """
     exact = {name: _at(outcome, test, specificity) for name, outcome in arms.items()}
-    recall = {name: float(_above(outcome)[:, test.rare_rows].mean()) for name, outcome in exact.items()}
+    recall = {name: round(float(_above(outcome)[:, test.rare_rows].mean()), 12) for name, outcome in exact.items()}
     best = max(controls, key=lambda name: recall[name])
     return {"best_control": best, "recall": recall, "gain": gain(exact["synthetic"], exact[best], test)}
 
