@@ -16,8 +16,8 @@ Outcome = Literal["raised", "unclear", "not raised", "lowered", "not measured"]
 FEW_TEST_IMAGES = 100
 """With fewer rare test images one image moves recall by more than a point."""
 LEAST_GROUPS = 6
-"""With fewer independent test images even a change for the better in all of them is one that a fair coin brings in more than
-one of twenty pairs of throws (sign test), and resampling them claims too much."""
+"""With fewer independent test images even a change in the same direction in all of them comes by chance more often than once
+in twenty times (two-sided sign test: 2 / 2^5), and resampling them claims too much."""
 FEW_SEEDS = 5
 FEW_ACCEPTED = 50
 FEW_VALIDATION_IMAGES = 100
@@ -73,7 +73,7 @@ def verdict(metrics: Metrics) -> Verdict:
     outcome = judge(metrics)
     if outcome == "not measured":
         return Verdict(outcome, _not_measured(metrics), "", [], list(_few(metrics)))
-    facts = (_matched(metrics), _default_threshold(metrics), _others(metrics), _oracle(metrics))
+    facts = (_matched(metrics), _default_threshold(metrics), _others(metrics), _oracle(metrics, outcome))
     context = [text for text in facts if text]
     caveats = [*_strength(metrics, outcome), *_thresholds(metrics), *_few(metrics), _scope(metrics)]
     return Verdict(outcome, _headline(metrics, outcome), _price(metrics), context, caveats)
@@ -250,7 +250,7 @@ def _others(metrics: Metrics) -> str:
     )
 
 
-def _oracle(metrics: Metrics) -> str:
+def _oracle(metrics: Metrics, outcome: Outcome) -> str:
     """What more real images would have brought: the yardstick of any gain."""
     recall = metrics["recall"]
     if "oracle" not in recall["arms"] or recall.get("oracle_gap_closed") is None:
@@ -258,7 +258,7 @@ def _oracle(metrics: Metrics) -> str:
     oracle = number(mean_of(metrics, "oracle", "recall_at_specificity"))
     more = metrics["n"]["reserve_rare"]
     text = f"{count(more, 'more real image')} of {metrics['rare_class']} instead reach {oracle} (oracle)"
-    closed, outcome = f"{round(100 * recall['oracle_gap_closed'])} %".replace("-", "−"), judge(metrics)
+    closed = f"{round(100 * recall['oracle_gap_closed'])} %".replace("-", "−")
     if outcome == "raised":
         return f"{text}; synthetic images close {closed} of that gap."
     if outcome == "lowered":

@@ -181,15 +181,18 @@ def _change(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], counts: Array, g
 
 
 def _mean(values: Array, counts: Array, groups: int, least: float) -> dict[str, Any]:
-    """Mean of values [N] between `least` and 1, with its interval, free of the last digits' noise: 0 is 0, and decides."""
-    mean = float(values.mean())
-    low, high = interval(mean, rates(values, counts), groups)
-    return {"mean": round(mean, 12), "ci95": [round(max(low, least), 12), round(min(high, 1.0), 12)]}
+    """Mean of values [N] between `least` and 1, with its interval."""
+    return _bounded(float(values.mean()), rates(values, counts), groups, least)
 
 
 def _auc(outcome: Outcome, test: Test) -> dict[str, Any]:
     rare, other = outcome.scores[:, test.rare_rows], outcome.scores[:, test.other_rows]
     mean = float(np.mean([auc(*pair) for pair in zip(rare, other, strict=True)]))
     resampled = aucs(rare, other, test.rare_counts, test.other_counts)
-    low, high = interval(mean, resampled, min(test.rare_groups, test.other_groups))
-    return {"mean": mean, "ci95": [max(low, 0.0), min(high, 1.0)]}
+    return _bounded(mean, resampled, min(test.rare_groups, test.other_groups), 0.0)
+
+
+def _bounded(mean: float, resampled: Array, groups: int, least: float) -> dict[str, Any]:
+    """A mean and its interval between `least` and 1, free of the last digits' noise: 0 is 0, and decides."""
+    low, high = interval(mean, resampled, groups)
+    return {"mean": round(mean, 12), "ci95": [round(max(low, least), 12), round(min(high, 1.0), 12)]}
