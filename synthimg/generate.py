@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from . import stage
 from .config import COMPOSED, Config
-from .dataset import captions, conditions, procedural, transplant
+from .dataset import captions, conditions, donors, procedural, transplant
 from .dataset.prepared import Prepared, load, prompts_of
 from .device import choose_device, choose_precision
 from .diffusion import adapters, base, decoder, sample
@@ -31,12 +31,6 @@ FROM_IMAGE = ("image", "from_common", "inpaint")
 """The methods in which a model starts from an image."""
 FROM_COMMON = ("from_common", "inpaint", *COMPOSED)
 """The methods that change an image of another class."""
-MARGIN = 0.2
-"""How far from the edges of its category the size of a transplant stays, as a share of the edge: what is measured on the
-picture is often that far from what was aimed at (docs/log.md)."""
-CLEAR = 1.25
-"""How much more than its mask the estimator may see of an object that is to be medium or large. Where it sees more it takes
-the skin around it for a part of it, and on other skin it sees less than the mask: such objects are seen as small."""
 Paint = Callable[[pd.DataFrame], np.ndarray]
 SOURCE_TYPES = "http://cv.iptc.org/newscodes/digitalsourcetype/"
 SOURCE_TYPE = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}
@@ -80,7 +74,9 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     rare = config.dataset.rare_class
     frame, rows = prepared.frame, []
     if prepared.masks is not None and (settings.methods.inpaint or settings.methods.transplant):
-        frame = _with_objects(frame, prepared.masks, prompts)
+        frame = donors.with_objects(frame, prepared.masks, prompts)
+    if settings.methods.transplant:
+        choose = donors.chooser(prepared, frame, prompts, rare, config.seed)
     for method, count in share_out(settings.methods.model_dump(), settings.count).items():
         for i in range(count):
             # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
@@ -92,7 +88,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
             masked = method == "inpaint" or (method == "controlnet" and config.finetune.controlnet == "mask")
             record = _source(frame, rare, method, cell, seed, masked)
             ground = record if method in COMPOSED else ""
-            donor, scale = _donor(frame, rare, record, seed) if method == "transplant" else ("", float("nan"))
+            donor, scale = choose(record, seed) if method == "transplant" else ("", float("nan"))
             strengths = settings.strength
             row = {
                 "label": rare,
@@ -128,28 +124,6 @@ def share_out(weights: dict[str, float], count: int) -> dict[str, int]:
     return parts
 
 
-def _with_objects(frame: pd.DataFrame, masks: np.ndarray, prompts: captions.Prompts) -> pd.DataFrame:
-    """The records with what their masks say: `mask` (is there an object), its `area` and `size` as shares of the image, the
-    size that a transplant in its place `aims` at and whether that is a `small` one, whether the image `gives` an object to
-    transplants, and a `clear` one, or `takes` one.
-    """
-    area, edge = np.array([(float((mask > 0).mean()), transplant.frame_share(mask > 0)) for mask in masks]).T
-    held = frame["mask"] & (area > 0)  # an empty one leaves nothing to paint
-    # asked for is a size as the estimator sees it, where it is one of those that the prompts measure
-    size = frame.get("measured.lesion_size", pd.Series(area, frame.index)).where(area > 0, 0)
-    gives = (area >= transplant.COVER[0]) & (area <= transplant.COVER[1]) & (edge <= transplant.CUT) & (size > 0)
-    # a mask that is missing hides an object, unless no image of the class has one
-    takes = (held | ~frame["label"].isin(frame["label"][held])) & (area <= transplant.COVER[1])
-    aims, small = size.to_numpy(), np.ones(len(frame), bool)
-    for name, estimator in prompts.estimators.items():
-        if estimator == "lesion_size":
-            attribute = prompts.attributes[name]
-            aims = captions.well_inside(attribute, aims, MARGIN)  # 0, no object, stays 0
-            small = np.array(captions.categories(attribute, aims)) == next(iter(attribute.values))
-    clear = size <= CLEAR * area
-    return frame.assign(mask=held, area=area, size=size, aims=aims, small=small, gives=gives, clear=clear, takes=takes)
-
-
 def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], seed: int, masked: bool) -> str:
     """Draw the real training image to start from, among those that agree best with the cell's attributes."""
     if method == "text":
@@ -166,34 +140,6 @@ def _source(frame: pd.DataFrame, rare: str, method: str, cell: dict[str, str], s
     agreement = sum((pool[column] == cell[column.removeprefix("attribute.")]).astype(int) for column in columns)
     best = pool[agreement == agreement.max()] if len(columns) else pool
     return str(best["id"].iloc[seed % len(best)])
-
-
-def _donor(frame: pd.DataFrame, rare: str, recipient: str, seed: int) -> tuple[str, float]:
-    """Draw the rare training image whose object is transplanted, and by how much it is enlarged to the size that the
-    recipient aims at.
-
-    Only objects that need not be shrunk or enlarged beyond LIMITS are drawn from; where there is none, the nearest is taken.
-    One that is not clear is for small recipients, if there are others.
-    """
-    pool = frame[(frame["label"] == rare) & (frame["split"] == "train") & frame["gives"]]
-    low, high = transplant.COVER
-    if pool.empty:
-        raise UserError(
-            f"generate.methods.transplant: no rare training image whose mask covers {100 * low:g} % to {100 * high:g} % "
-            "of it and does not run along its edge"
-        )
-    place = frame[frame["id"] == recipient].iloc[0]
-    if not place["small"] and pool["clear"].any():
-        pool = pool[pool["clear"]]
-    wanted = float(place["aims"])
-    # a mask may take in a halo that the estimator does not see, the estimator a shade that the mask leaves out
-    scales = np.array([transplant.enlargement(own, wanted) for own in pool[["area", "size"]].min(axis=1)])
-    least, most = transplant.LIMITS
-    kept = np.clip(scales, least, np.minimum(most, np.sqrt(high / pool["area"].to_numpy())))
-    lost = np.abs(np.log(scales / kept))
-    best = np.flatnonzero(lost == lost.min())
-    chosen = best[derive(seed, "donor") % len(best)]
-    return str(pool["id"].iloc[chosen]), float(kept[chosen])
 
 
 def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, folder: Path) -> None:
