@@ -149,14 +149,12 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
     missing = [batch for batch in batches if any(not (folder / f"{name}.png").exists() for name in batch["id"])]
     if not missing:
         return
-    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
-    composed = partial(_composed, prepared, row_of)
     by_model = any(_method(batch) not in COMPOSED for batch in missing)
-    painted = _painter(config, prepared, row_of, rows, model) if by_model else composed
+    painted = _painter(config, prepared, rows, model) if by_model else partial(composed, prepared)
     with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
         for batch in missing:
             # a batch is always drawn whole: the rounding of batched kernels depends on its size
-            images = composed(batch) if _method(batch) in COMPOSED else painted(batch)
+            images = composed(prepared, batch) if _method(batch) in COMPOSED else painted(batch)
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():
@@ -164,13 +162,14 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
             bar.update(len(batch))
 
 
-def _painter(config: Config, prepared: Prepared, row_of: dict[str, int], rows: pd.DataFrame, model: Path) -> Paint:
+def _painter(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path) -> Paint:
     """Load what draws the images that need a model; gives a function from a batch to its pictures."""
     pipeline = fine_tuned(config, model)
     rows = rows[~rows["method"].isin(COMPOSED)]
     texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
     encoded = base.encode_prompts(pipeline, texts)
     index = {text: i for i, text in enumerate(texts)}
+    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
     kind: Any = config.finetune.controlnet
     controlnet = None
     if (rows["method"] == "controlnet").any():
@@ -203,8 +202,13 @@ def _painter(config: Config, prepared: Prepared, row_of: dict[str, int], rows: p
     return paint
 
 
-def _composed(prepared: Prepared, row_of: dict[str, int], batch: pd.DataFrame) -> np.ndarray:
-    """The pictures of a batch that needs no model, uint8 [N, R, R, 3]."""
+def composed(prepared: Prepared, batch: pd.DataFrame) -> np.ndarray:
+    """The pictures of planned rows of one method that needs no model, uint8 [N, R, R, 3].
+
+    Raises:
+        UserError: an image on which no defect shows.
+    """
+    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
     pixels, masks, grounds = prepared.pixels, prepared.masks, [row_of[name] for name in batch["ground"]]
     if _method(batch) == "procedural":
         found = []

@@ -1,4 +1,4 @@
-"""What the words change: one seed drawn over the whole attribute grid, before a long job."""
+"""What the attributes change: one picture for each cell of the grid, before a long job."""
 
 from __future__ import annotations
 
@@ -9,33 +9,39 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
 from . import stage
-from .config import Config
+from .config import Config, Methods
 from .dataset import captions
-from .dataset.prepared import prompts_of
+from .dataset.prepared import load, prompts_of
 from .diffusion import base, sample
-from .errors import UserError
-from .generate import fine_tuned
+from .generate import composed, fine_tuned, plan
 from .seeds import derive
 
 MARGIN = 24
 
 
 def preview(config: Config) -> Path:
-    """Draw every cell of the grid from the same noise, by text alone; returns `<run>/preview.png`.
+    """Draw every cell of the grid once; returns `<run>/preview.png`.
 
-    An axis along which the pictures do not change is one that the model does not follow.
+    Where a model draws: by text alone and from the same noise, so that an axis along which the pictures do not change is one
+    that the model does not follow. Else the first picture of each cell and method, as the job will make it.
 
     Raises:
         UserError: the model is not fine-tuned yet, or an axis is unknown.
     """
     run = stage.check(config)
-    stage.require(run / "finetune", "the model is not fine-tuned")
-    if not config.draws:
-        raise UserError("generate.methods: no model draws any of these images, so there is nothing to preview")
+    if config.draws:
+        stage.require(run / "finetune", "the model is not fine-tuned")
+    cells = captions.grid(prompts_of(config), config.generate.axes)
+    table = sheet(_by_text(config, cells), cells) if config.draws else sheet(*_without_model(config, cells))
+    stage.write_image(run / "preview.png", table)
+    return run / "preview.png"
+
+
+def _by_text(config: Config, cells: list[dict[str, str]]) -> list[np.ndarray]:
+    """One picture for each cell, all from one seed."""
     prompts, settings = prompts_of(config), config.generate
-    cells = captions.grid(prompts, settings.axes)
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
-    pipeline = fine_tuned(config, run / "finetune")
+    pipeline = fine_tuned(config, config.folder / "finetune")
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
     seed = derive(config.seed, "preview")
     images: list[np.ndarray] = []
@@ -47,8 +53,26 @@ def preview(config: Config) -> Path:
                 settings.guidance, config.resolution,
             ))  # fmt: skip
             bar.update(len(rows))
-    stage.write_image(run / "preview.png", sheet(images, cells))
-    return run / "preview.png"
+    return images
+
+
+def _without_model(config: Config, cells: list[dict[str, str]]) -> tuple[list[np.ndarray], list[dict[str, str]]]:
+    """The first picture of each cell and method of the plan, and the cells with their methods."""
+    prepared, prompts = load(config.folder), prompts_of(config)
+    images, shown = [], []
+    for method, weight in config.generate.methods:
+        if not weight:
+            continue
+        # the first pass over the grid, whatever there is to come
+        alone = {"count": len(cells), "methods": Methods(**{"text": 0, method: 1})}
+        first = config.model_copy(update={"generate": config.generate.model_copy(update=alone)})
+        rows = plan(first, prompts, prepared, "")
+        pictures = composed(prepared, rows)
+        for cell in cells:
+            asked = np.logical_and.reduce([rows[f"attribute.{axis}"] == name for axis, name in cell.items()])
+            images.append(pictures[int(np.flatnonzero(asked)[0])])
+            shown.append({"method": method, **cell})
+    return images, shown
 
 
 def sheet(images: list[np.ndarray], cells: list[dict[str, str]]) -> Image.Image:

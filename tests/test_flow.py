@@ -19,7 +19,7 @@ from synthimg.cli import main
 from synthimg.config import Config, parse
 from synthimg.dataset import captions
 from synthimg.errors import UserError
-from synthimg.preview import preview
+from synthimg.preview import MARGIN, preview
 from synthimg.run import run
 from synthimg.stage import digest
 
@@ -104,8 +104,19 @@ def test_where_no_model_draws_none_is_trained_or_even_looked_for(folders: tuple[
     run(config)
     assert {path.name for path in (config.folder / "finetune").iterdir()} == {"key.json", "manifest.json", "timing.json"}
     assert "Synthetic" in (config.folder / "report.html").read_text()
-    with pytest.raises(UserError, match="nothing to preview"):
-        preview(config)
+    made = pd.read_parquet(config.folder / "generate" / "plan.parquet")
+    cells = captions.grid(captions.load(config.dataset.prompts), config.generate.axes)
+    with Image.open(preview(config)) as table:
+        assert table.width == len(cells) * config.resolution  # a single axis: a line for each method
+        grid = np.asarray(table)
+    side, line = config.resolution, config.resolution + MARGIN
+    for i, method in enumerate(["transplant", "procedural"]):
+        for j, cell in enumerate(cells):  # what is shown is the first of its cell, as the job made it
+            ((axis, name),) = cell.items()
+            row = made[(made["method"] == method) & (made[f"attribute.{axis}"] == name)].iloc[0]
+            with Image.open(config.folder / "generate" / "images" / f"{row['id']}.png") as image:
+                top = MARGIN + i * line + MARGIN
+                assert np.array_equal(np.asarray(image), grid[top : top + side, j * side : (j + 1) * side])
     assert "Nothing was trained" in (config.folder / "report.html").read_text()
     # the same run with a model's images would look for a model that is not there: it is another run
     with pytest.raises(UserError, match=r"generate\.methods\.text"):
