@@ -72,13 +72,16 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     settings = config.generate
     cells = captions.grid(prompts, settings.axes)
     rare = config.dataset.rare_class
-    frame, rows = prepared.frame, []
+    counts, choose = share_out(settings.methods.model_dump(), settings.count), None
     if prepared.masks is not None and (settings.methods.inpaint or settings.methods.transplant):
-        frame = donors.with_objects(frame, prepared.masks, prompts)
-    if settings.methods.transplant:
-        choose = donors.chooser(prepared, frame, prompts, rare, config.seed)
-    for method, count in share_out(settings.methods.model_dump(), settings.count).items():
-        for i in range(count):
+        sizes = donors.sizes_of(prompts, settings.axes)
+        prepared = prepared._replace(frame=donors.with_objects(prepared.frame, prepared.masks, sizes))
+        if counts.get("transplant"):
+            choose = donors.chooser(prepared, sizes, rare, config.seed)
+    frame, rows = prepared.frame, []
+    for method, count in counts.items():
+        # the donors' trials take time, the rest none
+        for i in tqdm(range(count), desc="plan", unit="image", disable=method != "transplant"):
             # each pass visits the whole grid in an order of its own: a plan shorter than the grid still spreads over
             # all axes, and strengths and templates, which cycle by row, do not go with any cell
             if i % len(cells) == 0:
@@ -88,7 +91,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
             masked = method == "inpaint" or (method == "controlnet" and config.finetune.controlnet == "mask")
             record = _source(frame, rare, method, cell, seed, masked)
             ground = record if method in COMPOSED else ""
-            donor, scale = choose(record, seed) if method == "transplant" else ("", float("nan"))
+            donor, scale = choose(record, seed) if choose and method == "transplant" else ("", float("nan"))
             strengths = settings.strength
             row = {
                 "label": rare,

@@ -23,10 +23,12 @@ def preview(config: Config) -> Path:
     """Draw every cell of the grid once; returns `<run>/preview.png`.
 
     Where a model draws: by text alone and from the same noise, so that an axis along which the pictures do not change is one
-    that the model does not follow. Else the first picture of each cell and method, as the job will make it.
+    that the model does not follow. Else, for every method, the first picture of each cell, as a job makes it that has enough
+    pictures of the method for all cells.
 
     Raises:
-        UserError: the model is not fine-tuned yet, or an axis is unknown.
+        UserError: the data set is not prepared or the model not fine-tuned yet, an axis is unknown, no rare image has an
+            object to give, or no defect shows on an image.
     """
     run = stage.check(config)
     if config.draws:
@@ -58,20 +60,17 @@ def _by_text(config: Config, cells: list[dict[str, str]]) -> list[np.ndarray]:
 
 def _without_model(config: Config, cells: list[dict[str, str]]) -> tuple[list[np.ndarray], list[dict[str, str]]]:
     """The first picture of each cell and method of the plan, and the cells with their methods."""
-    prepared, prompts = load(config.folder), prompts_of(config)
+    prepared, weights = load(config.folder), config.generate.methods.model_dump()
+    each = {method: float(weight > 0) for method, weight in weights.items()}
+    settings = {"count": len(cells) * int(sum(each.values())), "methods": Methods(**each)}  # one pass over the grid
+    first = config.model_copy(update={"generate": config.generate.model_copy(update=settings)})
+    rows = plan(first, prompts_of(config), prepared, "")
+    asked = [tuple(row) for row in rows[[f"attribute.{axis}" for axis in cells[0]]].to_numpy()]
     images, shown = [], []
-    for method, weight in config.generate.methods:
-        if not weight:
-            continue
-        # the first pass over the grid, whatever there is to come
-        alone = {"count": len(cells), "methods": Methods(**{"text": 0, method: 1})}
-        first = config.model_copy(update={"generate": config.generate.model_copy(update=alone)})
-        rows = plan(first, prompts, prepared, "")
-        pictures = composed(prepared, rows)
-        for cell in cells:
-            asked = np.logical_and.reduce([rows[f"attribute.{axis}"] == name for axis, name in cell.items()])
-            images.append(pictures[int(np.flatnonzero(asked)[0])])
-            shown.append({"method": method, **cell})
+    for method, part in rows.groupby("method", sort=False):
+        picture_of = dict(zip([asked[i] for i in part.index], composed(prepared, part), strict=True))
+        images += [picture_of[tuple(cell.values())] for cell in cells]
+        shown += [{"generate.methods": str(method), **cell} for cell in cells]
     return images, shown
 
 

@@ -115,33 +115,57 @@ def photographs(side: int = 64) -> Prepared:
         pixels[i][far < (0.15 if i % 4 == 0 else radius)] = (90, 50, 40)
     frame = records().frame
     found = attributes.lesion_size(pixels)
-    sizes = donors.sizes_of(captions.load("dermatology"))
-    assert sizes is not None
+    sizes = captions.load("dermatology").attributes["lesion_size"]
     # as on the donor's own photograph, where an estimator may well see what a mask shows
     found[::4] = (masks > 0).mean((1, 2))[::4]
     kinds = captions.categories(sizes, found)
-    return Prepared(frame.assign(**{"measured.lesion_size": found, "attribute.lesion_size": kinds}), pixels, masks)
+    described = {"measured.lesion_size": found, "attribute.lesion_size": kinds, "attribute.skin_tone": "medium"}
+    return Prepared(frame.assign(**described), pixels, masks)
 
 
 def test_an_object_goes_where_it_is_seen_at_the_size_asked_for(tmp_path: Path) -> None:
     prepared, prompts = photographs(), captions.load("dermatology")
     tree = tiny.settings(tmp_path, tmp_path, "embedded")
 
-    def rows(prepared: Prepared, count: int = 48) -> pd.DataFrame:
-        tree["generate"] = {"count": count, "methods": {"text": 0, "transplant": 1}, "axes": ["lesion_size"]}
-        return plan(parse(tree), prompts, prepared, "model")
+    def given(prepared: Prepared, axes: list[str]) -> dict[str, set[str]]:
+        tree["generate"] = {"count": 48, "methods": {"text": 0, "transplant": 1}, "axes": axes}
+        rows = plan(parse(tree), prompts, prepared, "model")
+        size = prepared.frame.set_index("id")["attribute.lesion_size"]
+        return {name: set(part["source"]) for name, part in rows.groupby(rows["ground"].map(size))}
 
-    planned, pale = rows(prepared), set(prepared.frame["id"][::4])
-    given = {size: set(part["source"]) for size, part in planned.groupby("attribute.lesion_size")}
-    assert list(given) == ["large", "medium", "small"]
-    assert given["small"] & pale and given["small"] - pale
-    assert given["medium"] and not given["medium"] & pale
-    assert given["large"] and not given["large"] & pale
-    pd.testing.assert_frame_equal(rows(prepared, 12), planned.head(12))  # trials have seeds of their own, by name
+    by_size, pale = given(prepared, ["lesion_size"]), set(prepared.frame["id"][::4])
+    assert by_size["small"] & pale and by_size["small"] - pale
+    assert by_size["medium"] and not by_size["medium"] & pale
+    assert by_size["large"] and not by_size["large"] & pale
+    # where there are only such, or no size is asked for, they go anywhere
     alone = prepared._replace(frame=prepared.frame.assign(label=["cracked", "intact", "none", "intact"] * 3))
-    found = rows(alone)
-    assert set(found["source"]) == {prepared.frame["id"][0], prepared.frame["id"][4]}  # better than none
-    assert set(found["attribute.lesion_size"]) == set(given)
+    assert all(found <= pale for found in given(alone, ["lesion_size"]).values())
+    assert all(found & pale for found in given(prepared, ["skin_tone"]).values())
+
+
+def test_the_donor_of_a_recipient_does_not_depend_on_the_recipients_before(tmp_path: Path) -> None:
+    prepared = photographs()
+    assert prepared.masks is not None
+    sizes = donors.sizes_of(captions.load("dermatology"), ["lesion_size"])
+    prepared = prepared._replace(frame=donors.with_objects(prepared.frame, prepared.masks, sizes))
+    places = [(name, seed) for name in prepared.frame["id"][1::2] for seed in range(3)]
+    forwards, backwards = (donors.chooser(prepared, sizes, "cracked", 0) for _ in range(2))
+    there = [forwards(*place) for place in places]
+    assert there == [backwards(*place) for place in reversed(places)][::-1]
+    assert len({name for name, _ in there}) > 1
+
+
+def test_a_recipient_without_an_object_asks_for_no_size_in_particular(tmp_path: Path) -> None:
+    prepared, prompts = photographs(), captions.load("dermatology")
+    assert prepared.masks is not None
+    prepared.masks[1::2] = 0  # healthy skin
+    sizes = donors.sizes_of(prompts, [])
+    described = donors.with_objects(prepared.frame, prepared.masks, sizes)
+    assert set(described["asks"][1::2]) == {""} and set(described["asks"][::2]) == {"medium"}
+    choose = donors.chooser(prepared._replace(frame=described), sizes, "cracked", 0)
+    found = [choose(prepared.frame["id"][1], seed) for seed in range(48)]
+    assert {name for name, _ in found} == set(prepared.frame["id"][:8:2])  # those for training, pale and dark
+    assert {scale for _, scale in found} == {1.0}
 
 
 @given(

@@ -1,4 +1,7 @@
-"""Which object a transplant shows: one that can be brought to the size asked for, and is then seen at that size."""
+"""Which object a transplant shows: one that can be brought to the size asked for and, if there is such a one, is seen at it.
+
+The estimator that sees it is the one that judges the finished pictures; the trials are other pictures of the same object.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,24 @@ MARGIN = 0.25
 """How far from the edges of its category the size of a transplant stays, as a share of the edge: what is measured on the
 picture is often that far from what was aimed at (docs/log.md)."""
 TRIALS = 4
-"""Pictures on half of which an object must be seen at a size to be given to recipients of that size. Of pale objects the
-estimator sees too little on most skin, whatever it sees on their own (docs/log.md)."""
+"""Pictures on half of which an object must be seen at a size to be given to recipients of that size: on the ground of such
+recipients, drawn with replacement. Of pale objects the estimator sees too little on most skin, whatever it sees on their own
+(docs/log.md)."""
 Choose = Callable[[str, int], tuple[str, float]]
 """(id of the recipient, seed) -> id of the donor, factor on the lengths of its object."""
 
 
-def with_objects(frame: pd.DataFrame, masks: np.ndarray, prompts: captions.Prompts) -> pd.DataFrame:
+def sizes_of(prompts: captions.Prompts, axes: list[str]) -> captions.Attribute | None:
+    """The attribute among the axes (none: all there are) that is the size of the object; the first, if there are several."""
+    names = [name for name, estimator in prompts.estimators.items() if estimator == "lesion_size"]
+    asked = [name for name in names if name in axes or not axes]
+    return prompts.attributes[asked[0]] if asked else None
+
+
+def with_objects(frame: pd.DataFrame, masks: np.ndarray, sizes: captions.Attribute | None) -> pd.DataFrame:
     """The records with what their masks say: `mask` (is there an object), its `area` and `size` as shares of the image, the
-    size that a transplant in its place `aims` at and the category that it `asks` for ("" where the prompts measure none),
-    and whether the image `gives` an object to transplants or `takes` one.
+    size that a transplant in its place `aims` at and its category, which it `asks` for (0 and "", no size in particular,
+    where there is no object or no category), and whether the image `gives` an object to transplants or `takes` one.
     """
     area, edge = np.array([(float((mask > 0).mean()), transplant.frame_share(mask > 0)) for mask in masks]).T
     held = frame["mask"] & (area > 0)  # an empty one leaves nothing to paint
@@ -36,35 +47,30 @@ def with_objects(frame: pd.DataFrame, masks: np.ndarray, prompts: captions.Promp
     gives = (area >= transplant.COVER[0]) & (area <= transplant.COVER[1]) & (edge <= transplant.CUT) & (size > 0)
     # a mask that is missing hides an object, unless no image of the class has one
     takes = (held | ~frame["label"].isin(frame["label"][held])) & (area <= transplant.COVER[1])
-    sizes = sizes_of(prompts)
-    aims = captions.well_inside(sizes, size.to_numpy(), MARGIN) if sizes else size.to_numpy()  # 0, no object, stays 0
-    asks = captions.categories(sizes, aims) if sizes else ""
+    aims = captions.well_inside(sizes, size.to_numpy(), MARGIN) if sizes else size.to_numpy()  # what is 0 stays 0
+    asks = np.where(aims > 0, captions.categories(sizes, aims), "") if sizes else ""
     return frame.assign(mask=held, area=area, size=size, aims=aims, asks=asks, gives=gives, takes=takes)
 
 
-def sizes_of(prompts: captions.Prompts) -> captions.Attribute | None:
-    """The attribute that is the size of the object, if the prompts have one."""
-    names = [name for name, estimator in prompts.estimators.items() if estimator == "lesion_size"]
-    return prompts.attributes[names[0]] if names else None
-
-
-def chooser(prepared: Prepared, frame: pd.DataFrame, prompts: captions.Prompts, rare: str, seed: int) -> Choose:
+def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, seed: int) -> Choose:
     """What draws the rare training image whose object is transplanted.
 
-    Objects that need not be shrunk or enlarged beyond LIMITS come first, then the nearest. The first, in an order by chance,
-    that is seen at the size asked for on TRIALS other recipients is taken; if there is none, the first of all.
+    Objects that need not be shrunk or enlarged beyond LIMITS come first, then the nearest, each in an order by chance. The
+    first is taken that is seen at the size asked for in half of its TRIALS; if none is, the first of all.
 
     Args:
-        frame: the records as `with_objects` gives them, in the order of the pixels.
+        prepared: with the records as `with_objects` gives them.
         seed: of the trials.
 
     Raises:
         UserError: no rare training image has an object to give.
     """
+    frame, pixels, masks = prepared
+    assert masks is not None  # or there would be no such records
     train = frame["split"] == "train"
     givers = frame[train & (frame["label"] == rare) & frame["gives"]]
     takers = frame[train & (frame["label"] != rare) & frame["takes"]]
-    row_of, sizes = {name: row for row, name in enumerate(frame["id"])}, sizes_of(prompts)
+    row_of = {name: row for row, name in enumerate(frame["id"])}
     if givers.empty:
         low, high = transplant.COVER
         raise UserError(
@@ -75,26 +81,24 @@ def chooser(prepared: Prepared, frame: pd.DataFrame, prompts: captions.Prompts, 
     def tried(giver: pd.Series, taker: pd.Series, seed: int) -> np.ndarray:
         a, b = row_of[giver["id"]], row_of[taker["id"]]
         kept, _ = scales(np.array([giver["area"]]), np.array([giver["size"]]), taker["aims"])
-        pixels, masks, symmetry = prepared.pixels, prepared.masks, derive(seed, "symmetry") % 8
-        assert masks is not None  # as for `frame`
+        symmetry = derive(seed, "symmetry") % 8
         return transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, float(kept[0]), symmetry)
 
     @cache
-    def seen(name: str, size: str) -> bool:
-        if sizes is None:
+    def seen(number: int, size: str) -> bool:
+        if sizes is None or not size:
             return True
-        giver, places = givers[givers["id"] == name].iloc[0], takers[takers["asks"] == size]
-        seeds = [derive(seed, "trial", name, size, i) for i in range(TRIALS)]
+        giver, places = givers.iloc[number], takers[takers["asks"] == size]
+        seeds = [derive(seed, "trial", giver["id"], size, i) for i in range(TRIALS)]
         pictures = np.stack([tried(giver, places.iloc[one % len(places)], one) for one in seeds])
         return 2 * captions.categories(sizes, lesion_size(pictures)).count(size) >= TRIALS
 
     def choose(recipient: str, seed: int) -> tuple[str, float]:
         place = frame.iloc[row_of[recipient]]
         kept, lost = scales(givers["area"].to_numpy(), givers["size"].to_numpy(), place["aims"])
-        chance = np.random.default_rng(derive(seed, "donor")).random(len(givers))
-        order, names = np.lexsort((chance, lost)), givers["id"].to_numpy()
-        chosen = next((i for i in order if seen(names[i], place["asks"])), order[0])
-        return str(names[chosen]), float(kept[chosen])
+        order = np.lexsort((np.random.default_rng(derive(seed, "donor")).random(len(givers)), lost))
+        chosen = next((i for i in order.tolist() if seen(i, place["asks"])), int(order[0]))
+        return str(givers["id"].iloc[chosen]), float(kept[chosen])
 
     return choose
 
