@@ -89,7 +89,9 @@ def turned(run: Path, records: pd.DataFrame, rare: str, control: str | None) -> 
 
 
 def acceptance(made: pd.DataFrame) -> list[dict[str, Any]]:
-    """How many pictures were accepted, for each value of each axis, each method and each strength."""
+    """How many pictures were accepted, and how many different real images these start from (a transplant: whose objects they
+    show), for each value of each axis, each method and each strength.
+    """
     groups = [*attributes(made), *[name for name in ("method", "strength") if made[name].nunique() > 1]]
     return [{"name": name.removeprefix(ATTRIBUTE), "values": _by_value(made, name)} for name in groups]
 
@@ -108,7 +110,8 @@ def _by_value(made: pd.DataFrame, name: str) -> list[dict[str, Any]]:
         accepted, planned = int(group.accepted.sum()), len(group)
         title = f"{value}: {accepted} of {planned} accepted"
         bar: Markup = charts.bar([("synthetic", accepted), ("rest", planned - accepted)], title)
-        rows.append({"value": str(value), "accepted": accepted, "planned": planned, "bar": bar})
+        sources = group.source[group.accepted & (group.source != "")].nunique()
+        rows.append({"value": str(value), "accepted": accepted, "planned": planned, "sources": sources, "bar": bar})
     return rows
 
 

@@ -72,6 +72,7 @@ def describe(run: Path) -> dict[str, Any]:
     text = (run / "config.yaml").read_text()
     settings, compliance = yaml.safe_load(text), metrics.get("compliance") or {}  # runs of older versions have none
     methods = set(made["method"])
+    started = made.source[made.accepted & (made.source != "")]
     shown, total = gallery.cells(run, metrics["rare_class"], records, made)
     return {
         "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
@@ -82,6 +83,7 @@ def describe(run: Path) -> dict[str, Any]:
         "turned": gallery.turned(run, records, metrics["rare_class"], metrics["recall"].get("best_control")),
         "followed": followed(compliance), "crossed": crossed(compliance),
         "reasons": gallery.reasons(metrics["n"]["rejected"]), "acceptance": gallery.acceptance(made),
+        "started": {"pictures": len(started), "images": started.nunique()},
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
         "shared": shared(metrics["quality"]["extractor"], settings, methods),
         "methods": methods, "drawn": methods - set(COMPOSED),

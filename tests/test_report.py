@@ -70,6 +70,20 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert len(html) < 6_000_000
 
 
+def test_how_many_real_images_the_accepted_ones_start_from(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+    plan = pd.read_parquet(config.folder / "generate" / "plan.parquet")
+    made = plan.merge(pd.read_parquet(config.folder / "filter" / "decisions.parquet"), on="id")
+    started = made[made.accepted & (made.source != "")]
+    report(config)
+    html = (config.folder / "report.html").read_text()
+    total = f"{len(started)} of the {int(made.accepted.sum())} accepted pictures start from a real image"
+    assert len(started) > started.source.nunique() > 1
+    assert f"{total} (a transplant shows its object); there are {started.source.nunique()} different ones" in html
+    found = {row["value"]: row["sources"] for group in gallery.acceptance(made) for row in group["values"]}
+    assert found["text"] == 0 and found["image"] == started.source.nunique()
+
+
 def test_images_that_changed_sides_are_counted_and_shown(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
     path = config.folder / "evaluate" / "predictions.parquet"
