@@ -102,9 +102,7 @@ def parser() -> argparse.ArgumentParser:
                 sub.add_argument("--repeats", type=_count, default=1, metavar="N", help="run it N times, from N seeds")
             if name == "generate":
                 sub.add_argument(
-                    "--preview",
-                    action="store_true",
-                    help="only draw a picture of each cell of the attribute grid",
+                    "--preview", action="store_true", help="only draw a picture of each cell of the attribute grid"
                 )
         elif name == "compare":
             sub.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folders, e.g. outputs/quickstart")

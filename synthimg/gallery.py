@@ -96,6 +96,11 @@ def acceptance(made: pd.DataFrame) -> list[dict[str, Any]]:
     return [{"name": name.removeprefix(ATTRIBUTE), "values": _by_value(made, name)} for name in groups]
 
 
+def started(made: pd.DataFrame) -> pd.Series:
+    """The real images that accepted pictures start from, one for each of these pictures."""
+    return made.source[made.accepted & (made.source != "")]
+
+
 def reasons(counts: dict[str, int]) -> list[dict[str, Any]]:
     return [{"name": name, "words": REASONS.get(name, name), "count": count} for name, count in counts.items()]
 
@@ -110,7 +115,7 @@ def _by_value(made: pd.DataFrame, name: str) -> list[dict[str, Any]]:
         accepted, planned = int(group.accepted.sum()), len(group)
         title = f"{value}: {accepted} of {planned} accepted"
         bar: Markup = charts.bar([("synthetic", accepted), ("rest", planned - accepted)], title)
-        sources = group.source[group.accepted & (group.source != "")].nunique()
+        sources = started(group).nunique()
         rows.append({"value": str(value), "accepted": accepted, "planned": planned, "sources": sources, "bar": bar})
     return rows
 

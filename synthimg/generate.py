@@ -7,7 +7,6 @@ import io
 import json
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +151,13 @@ def draw(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path, fo
     missing = [batch for batch in batches if any(not (folder / f"{name}.png").exists() for name in batch["id"])]
     if not missing:
         return
+    compose = composer(prepared)
     by_model = any(_method(batch) not in COMPOSED for batch in missing)
-    painted = _painter(config, prepared, rows, model) if by_model else partial(composed, prepared)
+    painted = _painter(config, prepared, rows, model) if by_model else compose
     with tqdm(total=len(rows), initial=len(rows) - sum(map(len, missing)), desc="generate", unit="image") as bar:
         for batch in missing:
             # a batch is always drawn whole: the rounding of batched kernels depends on its size
-            images = composed(prepared, batch) if _method(batch) in COMPOSED else painted(batch)
+            images = compose(batch) if _method(batch) in COMPOSED else painted(batch)
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():
@@ -172,7 +172,7 @@ def _painter(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path
     texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
     encoded = base.encode_prompts(pipeline, texts)
     index = {text: i for i, text in enumerate(texts)}
-    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
+    row_of = prepared.row_of()
     kind: Any = config.finetune.controlnet
     controlnet = None
     if (rows["method"] == "controlnet").any():
@@ -205,28 +205,31 @@ def _painter(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path
     return paint
 
 
-def composed(prepared: Prepared, batch: pd.DataFrame) -> np.ndarray:
-    """The pictures of planned rows of one method that needs no model, uint8 [N, R, R, 3].
+def composer(prepared: Prepared) -> Paint:
+    """What makes the pictures, uint8 [N, R, R, 3], of planned rows of one method that needs no model.
 
-    Raises:
-        UserError: an image on which no defect shows.
+    It raises a UserError for an image on which no defect shows.
     """
-    row_of = {name: i for i, name in enumerate(prepared.frame["id"])}
-    pixels, masks, grounds = prepared.pixels, prepared.masks, [row_of[name] for name in batch["ground"]]
-    if _method(batch) == "procedural":
-        found = []
-        for ground, defects, seed in zip(grounds, batch["defects"], batch["seed"], strict=True):
-            if (picture := procedural.damaged(pixels[ground], defects, seed)) is None:
-                path = prepared.frame["path"].iloc[ground]
-                raise UserError(f"generate.methods.procedural: no defect shows on {path}, it is too dark or too bright")
-            found.append(picture)
-        return np.stack(found)
-    assert masks is not None  # config.parse sees to it
-    pairs = zip([row_of[name] for name in batch["source"]], grounds, strict=True)
-    return np.stack([
-        transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, derive(seed, "symmetry") % 8)
-        for (a, b), scale, seed in zip(pairs, batch["scale"], batch["seed"], strict=True)
-    ])  # fmt: skip
+    pixels, masks, row_of = prepared.pixels, prepared.masks, prepared.row_of()
+
+    def compose(batch: pd.DataFrame) -> np.ndarray:
+        grounds = [row_of[name] for name in batch["ground"]]
+        if _method(batch) == "procedural":
+            found = []
+            for ground, defects, seed in zip(grounds, batch["defects"], batch["seed"], strict=True):
+                if (picture := procedural.damaged(pixels[ground], defects, seed)) is None:
+                    path = prepared.frame["path"].iloc[ground]
+                    raise UserError(f"generate.methods.procedural: no defect shows on {path}, it is too dark or too bright")
+                found.append(picture)
+            return np.stack(found)
+        assert masks is not None  # config.parse sees to it
+        pairs = zip([row_of[name] for name in batch["source"]], grounds, strict=True)
+        return np.stack([
+            transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, derive(seed, "symmetry") % 8)
+            for (a, b), scale, seed in zip(pairs, batch["scale"], batch["seed"], strict=True)
+        ])  # fmt: skip
+
+    return compose
 
 
 def fine_tuned(config: Config, model: Path) -> Any:

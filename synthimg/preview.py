@@ -13,10 +13,11 @@ from .config import Config, Methods
 from .dataset import captions
 from .dataset.prepared import load, prompts_of
 from .diffusion import base, sample
-from .generate import composed, fine_tuned, plan
+from .generate import composer, fine_tuned, plan
 from .seeds import derive
 
 MARGIN = 24
+Cells = list[dict[str, str]]
 
 
 def preview(config: Config) -> Path:
@@ -33,15 +34,16 @@ def preview(config: Config) -> Path:
     run = stage.check(config)
     if config.draws:
         stage.require(run / "finetune", "the model is not fine-tuned")
-    cells = captions.grid(prompts_of(config), config.generate.axes)
-    table = sheet(_by_text(config, cells), cells) if config.draws else sheet(*_without_model(config, cells))
+    prompts = prompts_of(config)
+    cells = captions.grid(prompts, config.generate.axes)
+    table = sheet(*(_by_text if config.draws else _without_model)(config, prompts, cells))
     stage.write_image(run / "preview.png", table)
     return run / "preview.png"
 
 
-def _by_text(config: Config, cells: list[dict[str, str]]) -> list[np.ndarray]:
-    """One picture for each cell, all from one seed."""
-    prompts, settings = prompts_of(config), config.generate
+def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[list[np.ndarray], Cells]:
+    """One picture for each cell, all from one seed, and the cells."""
+    settings = config.generate
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     pipeline = fine_tuned(config, config.folder / "finetune")
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
@@ -55,26 +57,26 @@ def _by_text(config: Config, cells: list[dict[str, str]]) -> list[np.ndarray]:
                 settings.guidance, config.resolution,
             ))  # fmt: skip
             bar.update(len(rows))
-    return images
+    return images, cells
 
 
-def _without_model(config: Config, cells: list[dict[str, str]]) -> tuple[list[np.ndarray], list[dict[str, str]]]:
+def _without_model(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[list[np.ndarray], Cells]:
     """The first picture of each cell and method of the plan, and the cells with their methods."""
     prepared, weights = load(config.folder), config.generate.methods.model_dump()
     each = {method: float(weight > 0) for method, weight in weights.items()}
     settings = {"count": len(cells) * int(sum(each.values())), "methods": Methods(**each)}  # one pass over the grid
     first = config.model_copy(update={"generate": config.generate.model_copy(update=settings)})
-    rows = plan(first, prompts_of(config), prepared, "")
+    rows, compose = plan(first, prompts, prepared, ""), composer(prepared)
     asked = [tuple(row) for row in rows[[f"attribute.{axis}" for axis in cells[0]]].to_numpy()]
     images, shown = [], []
     for method, part in rows.groupby("method", sort=False):
-        picture_of = dict(zip([asked[i] for i in part.index], composed(prepared, part), strict=True))
+        picture_of = dict(zip([asked[i] for i in part.index], compose(part), strict=True))
         images += [picture_of[tuple(cell.values())] for cell in cells]
         shown += [{"generate.methods": str(method), **cell} for cell in cells]
     return images, shown
 
 
-def sheet(images: list[np.ndarray], cells: list[dict[str, str]]) -> Image.Image:
+def sheet(images: list[np.ndarray], cells: Cells) -> Image.Image:
     """The grid as a table: the last axis across, all others down, each line under the words it stands for.
 
     Args:

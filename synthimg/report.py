@@ -72,7 +72,7 @@ def describe(run: Path) -> dict[str, Any]:
     text = (run / "config.yaml").read_text()
     settings, compliance = yaml.safe_load(text), metrics.get("compliance") or {}  # runs of older versions have none
     methods = set(made["method"])
-    started = made.source[made.accepted & (made.source != "")]
+    started = gallery.started(made)
     shown, total = gallery.cells(run, metrics["rare_class"], records, made)
     return {
         "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),

@@ -70,7 +70,7 @@ def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, see
     train = frame["split"] == "train"
     givers = frame[train & (frame["label"] == rare) & frame["gives"]]
     takers = frame[train & (frame["label"] != rare) & frame["takes"]]
-    row_of = {name: row for row, name in enumerate(frame["id"])}
+    row_of, area, size = prepared.row_of(), givers["area"].to_numpy(), givers["size"].to_numpy()
     if givers.empty:
         low, high = transplant.COVER
         raise UserError(
@@ -78,24 +78,23 @@ def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, see
             "of it and does not run along its edge"
         )
 
-    def tried(giver: pd.Series, taker: pd.Series, seed: int) -> np.ndarray:
-        a, b = row_of[giver["id"]], row_of[taker["id"]]
-        kept, _ = scales(np.array([giver["area"]]), np.array([giver["size"]]), taker["aims"])
-        symmetry = derive(seed, "symmetry") % 8
-        return transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, float(kept[0]), symmetry)
+    def tried(number: int, taker: pd.Series, seed: int) -> np.ndarray:
+        a, b = row_of[givers["id"].iloc[number]], row_of[taker["id"]]
+        scale, symmetry = float(scales(area, size, taker["aims"])[0][number]), derive(seed, "symmetry") % 8
+        return transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, symmetry)
 
     @cache
-    def seen(number: int, size: str) -> bool:
-        if sizes is None or not size:
+    def seen(number: int, asked: str) -> bool:
+        if sizes is None or not asked:
             return True
-        giver, places = givers.iloc[number], takers[takers["asks"] == size]
-        seeds = [derive(seed, "trial", giver["id"], size, i) for i in range(TRIALS)]
-        pictures = np.stack([tried(giver, places.iloc[one % len(places)], one) for one in seeds])
-        return 2 * captions.categories(sizes, lesion_size(pictures)).count(size) >= TRIALS
+        places = takers[takers["asks"] == asked]
+        seeds = [derive(seed, "trial", givers["id"].iloc[number], asked, i) for i in range(TRIALS)]
+        pictures = np.stack([tried(number, places.iloc[one % len(places)], one) for one in seeds])
+        return 2 * captions.categories(sizes, lesion_size(pictures)).count(asked) >= TRIALS
 
     def choose(recipient: str, seed: int) -> tuple[str, float]:
         place = frame.iloc[row_of[recipient]]
-        kept, lost = scales(givers["area"].to_numpy(), givers["size"].to_numpy(), place["aims"])
+        kept, lost = scales(area, size, place["aims"])
         order = np.lexsort((np.random.default_rng(derive(seed, "donor")).random(len(givers)), lost))
         chosen = next((i for i in order.tolist() if seen(i, place["asks"])), int(order[0]))
         return str(givers["id"].iloc[chosen]), float(kept[chosen])

@@ -25,6 +25,10 @@ class Prepared(NamedTuple):
     masks: np.ndarray | None
     """uint8 [N, R, R], 0 or 255, read-only memory map; None where the configuration names no masks."""
 
+    def row_of(self) -> dict[str, int]:
+        """The row of each record's id."""
+        return {name: row for row, name in enumerate(self.frame["id"])}
+
 
 def load(run: Path) -> Prepared:
     """Open `<run>/dataset/`.
