@@ -35,7 +35,7 @@ finetune:
   ema: 0.98
 generate:
   count: {count}  # about ten to each real training image of the rare class; 100 at least, 1000 at most
-  methods: {{text: 0.2, image: 0.4, from_common: 0.4}}  # what raised recall so far needs no model (docs/gain.md):
+  methods: {{text: 0.2, image: 0.4, from_common: 0.4}}  # what leads so far needs no model (docs/gain.md):
   # methods: {{text: 0, procedural: 1}}  # where the rare class has cracks, scratches or spots and the others have not
   # methods: {{text: 0, transplant: 1}}  # with dataset.mask: its objects in the places of others'
   strength: [0.25, 0.4, 0.55, 0.7]  # raise it if pictures made from common images still look common
