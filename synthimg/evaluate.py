@@ -146,10 +146,11 @@ def test_images(config: Config, frame: pd.DataFrame) -> Test:
 def recall(config: Config, frame: pd.DataFrame, judged: dict[str, Outcome], test: Test, accepted: int) -> dict[str, Any]:
     """The section `recall` of metrics.json."""
     settings, compared, specs = config.evaluate, compare(judged, test, config.evaluate.specificity), arms(config)
+    tuned = settings.classifier == "finetune"
     for arm, described in compared["arms"].items():
         described["n_train"] = trained_on(frame, specs[arm], config.dataset.rare_class, accepted)
     return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
-            "steps": settings.steps if settings.classifier == "finetune" else None,
+            "steps": settings.steps if tuned else None, "batch_size": settings.batch_size if tuned else None,
             "synthetic_weight": settings.synthetic_weight, "beside": settings.beside, **compared}  # fmt: skip
 
 

@@ -18,6 +18,7 @@ DECISIVE = {
     "specificity": "the wanted specificity",
     "classifier": "the classifier",
     "steps": "the classifier's steps (none: the head of newer versions, at its optimum)",
+    "batch_size": "the classifier's batch size (runs of older versions state none)",
     "synthetic_weight": "how much a synthetic image counts (runs of older versions state no weight)",
     "beside": "what the synthetic images join (runs of older versions state none)",
 }

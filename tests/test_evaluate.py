@@ -203,6 +203,7 @@ def test_finetuned_classifiers_take_the_same_road(tmp_path: Path) -> None:
     found = metrics_of(config)["recall"]
     assert list(found["arms"]) == ["augmented", "synthetic", "oracle"]
     assert found["classifier"] == "finetune" and found["best_control"] == "augmented"
+    assert (found["steps"], found["batch_size"]) == (1, 4)
 
 
 def test_splits_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:

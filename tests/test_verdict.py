@@ -135,6 +135,18 @@ def test_few_seeds() -> None:
     assert "trained with 1 seed;" in text(metrics)
 
 
+def test_short_training() -> None:
+    metrics = fake_metrics()
+    metrics["n"] |= {"train_rare": 60, "train_other": 900}
+    metrics["recall"] |= {"classifier": "finetune", "steps": 100, "batch_size": 16}
+    assert "Short training: each classifier saw 1.7 pictures for every real training image." in text(metrics)
+    metrics["recall"]["steps"] = 180
+    assert "Short training" not in text(metrics)
+    del metrics["recall"]["batch_size"]  # as older versions wrote it
+    metrics["recall"]["steps"] = 100
+    assert "Short training" not in text(metrics)
+
+
 def test_oracle_without_lead() -> None:
     metrics = fake_metrics()
     metrics["recall"]["oracle_gap_closed"] = None
