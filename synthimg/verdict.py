@@ -20,8 +20,8 @@ LEAST_GROUPS = 6
 in twenty times (two-sided sign test: 2 / 2^5), and resampling them claims too much."""
 FEW_SEEDS = 5
 FEW_PASSES = 3
-"""With 1.1 passes over HAM10000 a fine-tuned backbone found 0.15 less of the basal cell carcinomas than with 4.3, and
-transplants and oversampling looked useful that were not (docs/log.md, 2026-11-26)."""
+"""With 1.1 passes over HAM10000 a fine-tuned backbone found 0.15 less of the basal cell carcinomas than with 4.5, and
+transplants had a lead over all controls that was gone then (docs/log.md, 2026-11-26)."""
 FEW_ACCEPTED = 50
 FEW_VALIDATION_IMAGES = 100
 SPECIFICITY_SLACK = 0.02
@@ -320,7 +320,7 @@ def _few(metrics: Metrics) -> Iterator[str]:
         if passes < FEW_PASSES:
             yield (
                 f"Short training: each classifier saw {passes:.1f} pictures for every real training image. One trained so "
-                "little gains from whatever shows the rare class more often; raise evaluate.steps before you believe it."
+                "little may gain from whatever shows the rare class more often; raise evaluate.steps before you believe it."
             )
     if 0 < n["accepted"] < FEW_ACCEPTED:
         yield f"Few synthetic images: {n['accepted']} were accepted of {n['generated']} made."
