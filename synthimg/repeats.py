@@ -13,7 +13,7 @@ from .charts import Dot
 from .config import Config
 from .metrics.repeats import difference, pool
 from .runs import DECISIVE, Run
-from .verdict import interval, mean_of, number, signed, traded, words_for
+from .verdict import interval, mean_of, number, signed, unconfirmed, words_for
 
 FEW = 5
 """With fewer repeats the spread between them is hardly known."""
@@ -63,7 +63,7 @@ def sentence(group: Repeats) -> str:
         reason = f"{', '.join(without)} measured no synthetic images" if without else "there is no control"
         return f"{group.name} cannot be taken together: {reason}."
     low, high = gain["ci95"] or (-1.0, 1.0)
-    gone = traded(gain, group.matched)
+    gone = unconfirmed(gain, group.matched)
     told = "cannot be shown to change" if gone or low <= 0 <= high else "raised" if low > 0 else "lowered"
     before, after = number(pooled["control"]), number(pooled["synthetic"])
     metrics = group.runs[0].metrics

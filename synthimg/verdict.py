@@ -85,13 +85,14 @@ def verdict(metrics: Metrics) -> Verdict:
 def judge(metrics: Metrics) -> Outcome:
     """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0.
 
-    A change that is gone where all have the same specificity on test is not called one, nor one in a handful of groups.
+    A change that is not beyond chance where all have the same specificity on test is not called one, nor one in a handful of
+    groups.
     """
     recall = metrics["recall"]
     if not metrics["n"]["accepted"] or not recall.get("gain") or "synthetic" not in recall["arms"]:
         return "not measured"
     low, high = recall["gain"]["ci95"]
-    if traded(recall["gain"], recall.get("matched")):
+    if unconfirmed(recall["gain"], recall.get("matched")):
         return "unclear"
     if (low > 0 or high < 0) and metrics["n"]["test_rare_groups"] < LEAST_GROUPS:
         return "unclear"
@@ -102,8 +103,8 @@ def judge(metrics: Metrics) -> Outcome:
     return "unclear" if recall["gain"]["mean"] > 0 else "not raised"
 
 
-def traded(gain: dict[str, Any], matched: dict[str, Any] | None) -> bool:
-    """Whether a change beyond chance is gone at equal specificity, against the best control there.
+def unconfirmed(gain: dict[str, Any], matched: dict[str, Any] | None) -> bool:
+    """Whether a change beyond chance is not so at equal specificity, against the best control there.
 
     Args:
         gain: with `ci95`, or None in its place.
@@ -111,8 +112,9 @@ def traded(gain: dict[str, Any], matched: dict[str, Any] | None) -> bool:
     """
     if matched is None or not gain["ci95"]:
         return False
-    (low, high), mean = gain["ci95"], matched["gain"]["mean"]
-    return bool((low > 0 and mean <= 0) or (high < 0 and mean >= 0))
+    (low, high), there = gain["ci95"], matched["gain"]
+    there_low, there_high = there["ci95"] or (there["mean"], there["mean"])
+    return bool((low > 0 and there_low <= 0) or (high < 0 and there_high >= 0))
 
 
 def control_name(metrics: Metrics) -> str:
@@ -173,8 +175,13 @@ def _headline(metrics: Metrics, outcome: Outcome) -> str:
             f"(change {change}), {at}."
         )
     low, high = gain["ci95"]
-    if traded(gain, recall.get("matched")):
-        but = f"where every arm has the same specificity it did not {'rise' if low > 0 else 'fall'}"
+    if unconfirmed(gain, recall.get("matched")):
+        there, change_there = recall["matched"]["gain"], "rise" if low > 0 else "fall"
+        held = there["mean"] > 0 if low > 0 else there["mean"] < 0
+        but = "where every arm has the same specificity " + (
+            f"the {change_there} ({signed(there['mean'])}, {interval(there)}) cannot be told apart from no change"
+            if held else f"it did not {change_there}"
+        )  # fmt: skip
     else:
         but = f"{count(metrics['n']['test_rare_groups'], 'group')} of test images are too few to tell"
     if low > 0:
@@ -266,8 +273,8 @@ def _oracle(metrics: Metrics, outcome: Outcome) -> str:
         return f"{text}; synthetic images close {closed} of that gap."
     if outcome == "lowered":
         return f"{text}; the change is {closed} of that gap."
-    gone = traded(recall["gain"], recall.get("matched"))
-    return f"{text}; the change is {closed} of that gap, and {'gone at equal specificity' if gone else 'may be chance'}."
+    doubt = "not shown at equal specificity" if unconfirmed(recall["gain"], recall.get("matched")) else "may be chance"
+    return f"{text}; the change is {closed} of that gap, and {doubt}."
 
 
 def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:

@@ -246,7 +246,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
             "common": {"specificity_change": {"mean": -0.002, "ci95": [-0.01, 0.006]}},
             "matched": {
                 "best_control": "weighted", "recall": {arm: 0.6 + lead[arm] for arm in ARMS},
-                "gain": {"mean": gain - 0.01, "ci95": [gain - 0.01 - width, gain - 0.01 + width], "p": 0.2},
+                "gain": {"mean": gain - 0.01, "ci95": [gain - 0.01 - 0.7 * width, gain - 0.01 + 0.7 * width], "p": 0.2},
             },
             "curve": _curve(gain),
             "confusion": {

@@ -209,6 +209,10 @@ def test_a_gain_that_is_gone_at_equal_specificity_is_none() -> None:
     assert found.outcome == "unclear"
     assert "has the same specificity it did not rise" in found.headline
     assert any("−0.03" in text for text in found.context)
+    metrics["recall"]["matched"]["gain"] |= {"mean": 0.02, "ci95": [-0.03, 0.06]}
+    found = verdict(metrics)
+    assert found.outcome == "unclear"
+    assert "the rise (+0.02, 95 % interval −0.03 to +0.06) cannot be told apart from no change." in found.headline
     del metrics["recall"]["matched"]  # a run of an older version
     assert verdict(metrics).outcome == "raised"
 
@@ -220,4 +224,4 @@ def test_a_loss_that_is_gone_at_equal_specificity_is_none() -> None:
     found = verdict(metrics)
     assert found.outcome == "unclear"
     assert "fell from" in found.headline and "has the same specificity it did not" in found.headline
-    assert "of that gap, and gone at equal specificity." in " ".join(found.context)
+    assert "of that gap, and not shown at equal specificity." in " ".join(found.context)
