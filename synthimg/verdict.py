@@ -29,6 +29,9 @@ SPECIFICITY_SLACK = 0.02
 PRICE = 0.01
 """By how much the specificity on test must be lower with synthetic images for a raise to be called partly paid for."""
 
+LEAST_LEAD = 0.02
+"""A smaller lead of the oracle is a handful of test images, and a share of it any number."""
+
 CONTROLS = {
     "real": "real images alone",
     "weighted": "a class-weighted loss",
@@ -227,12 +230,19 @@ def _matched(metrics: Metrics) -> str:
     matched = metrics["recall"].get("matched")
     if not matched:
         return ""
-    recall, best = matched["recall"], matched["best_control"]
+    recall, best, gain = matched["recall"], matched["best_control"], matched["gain"]
     before, after = number(recall[best]), number(recall["synthetic"])
+    lead, share = recall.get("oracle", 0) - recall[best], ""
+    if lead >= LEAST_LEAD:
+        closed = f"{round(100 * gain['mean'] / lead)} %".replace("-", "−")
+        doubt = ", and may be chance" if gain["ci95"][0] <= 0 <= gain["ci95"][1] else ""
+        share = f" The oracle has {number(recall['oracle'])} there; the change is {closed} of that gap{doubt}."
+    elif lead > 0:
+        share = f" The oracle has {number(recall['oracle'])} there, too little more for a share of it to mean anything."
     return (
         f"Where every threshold gives specificity {metrics['recall']['specificity']:g} on the test images themselves, "
         f"recall is {before} with the best control there, {words_for(best)}, and {after} with synthetic images "
-        f"({signed(matched['gain']['mean'])}, {interval(matched['gain'])})."
+        f"({signed(gain['mean'])}, {interval(gain)}).{share}"
     )
 
 
@@ -291,7 +301,7 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
         exact = (recall.get("matched") or {"recall": {}})["recall"]
         leads = "oracle" in exact and exact["oracle"] > exact[recall["matched"]["best_control"]]
         if leads or outcome == "raised":
-            yield f"The oracle does not lead at these thresholds ({oracle}), so no share of its lead can be stated."
+            yield f"The oracle does not lead at these thresholds ({oracle}), so no share of its lead can be stated for them."
             return
         yield (
             f"Even more real images bring nothing at this specificity (oracle {oracle}), so there is no gap of which a "

@@ -217,6 +217,23 @@ def test_a_gain_that_is_gone_at_equal_specificity_is_none() -> None:
     assert verdict(metrics).outcome == "raised"
 
 
+@pytest.mark.parametrize(
+    ("lead", "words"),
+    [
+        (0.08, "The oracle has 0.66 there; the change is 50 % of that gap."),
+        (0.01, "The oracle has 0.59 there, too little more for a share of it to mean anything."),
+        (-0.01, ""),
+    ],
+)
+def test_the_share_of_the_gap_at_equal_specificity(lead: float, words: str) -> None:
+    metrics = fake_metrics(gain=0.05, width=0.02)
+    matched = metrics["recall"]["matched"]
+    matched["recall"]["weighted"] = 0.58
+    matched["recall"]["oracle"] = 0.58 + lead
+    assert words in text(metrics)
+    assert ("The oracle has" in text(metrics)) == bool(words)
+
+
 def test_a_loss_that_is_gone_at_equal_specificity_is_none() -> None:
     metrics = fake_metrics(gain=-0.05, width=0.02)
     assert verdict(metrics).outcome == "lowered"
