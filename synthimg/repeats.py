@@ -13,7 +13,7 @@ from .charts import Dot
 from .config import Config
 from .metrics.repeats import difference, pool
 from .runs import DECISIVE, Run
-from .verdict import interval, mean_of, number, signed, unconfirmed, words_for
+from .verdict import interval, mean_of, number, percent, signed, unconfirmed, words_for
 
 FEW = 5
 """With fewer repeats the spread between them is hardly known."""
@@ -83,7 +83,7 @@ def sentence(group: Repeats) -> str:
         )
         text += ", so the change is not called one." if gone else "."
     if low > 0 and not gone and pooled["oracle_gap_closed"] is not None:
-        text += f" That is {100 * pooled['oracle_gap_closed']:.0f} % of what more real images bring."
+        text += f" That is {percent(pooled['oracle_gap_closed'])} of what more real images bring."
     if told == "lowered":
         text += " The control is the best on these same test images, which makes a loss look larger than it is."
     if pooled["repeats"] < FEW:

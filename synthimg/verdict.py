@@ -28,7 +28,6 @@ SPECIFICITY_SLACK = 0.02
 """How far the specificity on test may lie from the one set on validation before it is said."""
 PRICE = 0.01
 """By how much the specificity on test must be lower with synthetic images for a raise to be called partly paid for."""
-
 LEAST_LEAD = 0.02
 """A smaller lead of the oracle is a handful of test images, and a share of it any number."""
 
@@ -140,6 +139,11 @@ def signed(value: float) -> str:
     return "0.00" if not round(abs(value), digits) else f"{value:+.{digits}f}".replace("-", "−")
 
 
+def percent(share: float) -> str:
+    """A share in whole per cent with a real minus sign."""
+    return f"{round(100 * share)} %".replace("-", "−")
+
+
 def interval(spread: dict[str, Any]) -> str:
     low, high = spread["ci95"]
     return f"95 % interval {signed(low)} to {signed(high)}"
@@ -180,7 +184,7 @@ def _headline(metrics: Metrics, outcome: Outcome) -> str:
     low, high = gain["ci95"]
     if unconfirmed(gain, recall.get("matched")):
         there, change_there = recall["matched"]["gain"], "rise" if low > 0 else "fall"
-        held = there["mean"] > 0 if low > 0 else there["mean"] < 0
+        held = there["mean"] * gain["mean"] > 0
         but = "where every arm has the same specificity " + (
             f"the {change_there} ({signed(there['mean'])}, {interval(there)}) cannot be told apart from no change"
             if held else f"it did not {change_there}"
@@ -232,9 +236,9 @@ def _matched(metrics: Metrics) -> str:
         return ""
     recall, best, gain = matched["recall"], matched["best_control"], matched["gain"]
     before, after = number(recall[best]), number(recall["synthetic"])
-    lead, share = recall.get("oracle", 0) - recall[best], ""
+    lead, share = _lead(matched), ""
     if lead >= LEAST_LEAD:
-        closed = f"{round(100 * gain['mean'] / lead)} %".replace("-", "−")
+        closed = percent(gain["mean"] / lead)
         doubt = ", and may be chance" if gain["ci95"][0] <= 0 <= gain["ci95"][1] else ""
         share = f" The oracle has {number(recall['oracle'])} there; the change is {closed} of that gap{doubt}."
     elif lead > 0:
@@ -244,6 +248,13 @@ def _matched(metrics: Metrics) -> str:
         f"recall is {before} with the best control there, {words_for(best)}, and {after} with synthetic images "
         f"({signed(gain['mean'])}, {interval(gain)}).{share}"
     )
+
+
+def _lead(matched: dict[str, Any] | None) -> float:
+    """Of the oracle over the best control at equal specificity; 0 where one of them was not measured there."""
+    if not matched or "oracle" not in matched["recall"]:
+        return 0.0
+    return float(matched["recall"]["oracle"] - matched["recall"][matched["best_control"]])
 
 
 def _default_threshold(metrics: Metrics) -> str:
@@ -278,7 +289,7 @@ def _oracle(metrics: Metrics, outcome: Outcome) -> str:
     oracle = number(mean_of(metrics, "oracle", "recall_at_specificity"))
     more = metrics["n"]["reserve_rare"]
     text = f"{count(more, 'more real image')} of {metrics['rare_class']} instead reach {oracle} (oracle)"
-    closed = f"{round(100 * recall['oracle_gap_closed'])} %".replace("-", "−")
+    closed = percent(recall["oracle_gap_closed"])
     if outcome == "raised":
         return f"{text}; synthetic images close {closed} of that gap."
     if outcome == "lowered":
@@ -298,9 +309,7 @@ def _strength(metrics: Metrics, outcome: Outcome) -> Iterator[str]:
         yield f"The control is the best of {controls} on these same test images, which makes a loss look larger than it is."
     if "oracle" in arms and recall.get("oracle_gap_closed") is None:
         oracle = number(mean_of(metrics, "oracle", "recall_at_specificity"))
-        exact = (recall.get("matched") or {"recall": {}})["recall"]
-        leads = "oracle" in exact and exact["oracle"] > exact[recall["matched"]["best_control"]]
-        if leads or outcome == "raised":
+        if _lead(recall.get("matched")) > 0 or outcome == "raised":
             yield f"The oracle does not lead at these thresholds ({oracle}), so no share of its lead can be stated for them."
             return
         yield (
