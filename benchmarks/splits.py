@@ -150,7 +150,9 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
     def views() -> list[Features]:  # minutes of work, for one or two of the arms
         return augmented(recipe.model_copy(update={"seed": 0, "outputs": str(cache)}), data, every)
 
-    done = pd.read_csv(to) if to.exists() else pd.DataFrame(columns=["task", "seed", "overrides"])
+    done = pd.DataFrame(columns=["task", "seed", "overrides"])
+    if to.exists():
+        done = pd.read_csv(to, dtype={"overrides": str})  # all empty cells would be read as numbers
     if set(done["overrides"].fillna("")) - {" ".join(overrides)}:
         raise UserError(f"{to}: holds results with other overrides; name another file")
     for seed in range(first, first + count):
