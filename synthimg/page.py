@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from .charts import Dot
-from .verdict import interval, number, signed
+from .verdict import interval, number, percent, signed
 
 THUMBNAIL = 160
 """Longest side of a picture in the gallery, in pixels: sharp at 80 to 110 CSS pixels, and light."""
@@ -66,7 +66,7 @@ def compact(value: float | None) -> str:
 
 
 def share(part: float, whole: float) -> str:
-    return f"{100 * part / whole:.0f} %" if whole else "–"
+    return percent(part, whole) if whole else "–"
 
 
 def range95(spread: dict[str, Any]) -> str:

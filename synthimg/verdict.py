@@ -139,9 +139,9 @@ def signed(value: float) -> str:
     return "0.00" if not round(abs(value), digits) else f"{value:+.{digits}f}".replace("-", "−")
 
 
-def percent(share: float) -> str:
+def percent(part: float, whole: float = 1.0) -> str:
     """A share in whole per cent with a real minus sign."""
-    return f"{round(100 * share)} %".replace("-", "−")
+    return f"{round(100 * part / whole)} %".replace("-", "−")
 
 
 def interval(spread: dict[str, Any]) -> str:
