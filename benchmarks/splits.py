@@ -25,7 +25,7 @@ import pandas as pd
 from gain import TASKS, markdown, spread
 from numpy.typing import NDArray
 
-from synthimg import evaluate, filter, generate
+from synthimg import evaluate, filter, generate, memory
 from synthimg.arms import ARMS, Extracted, augmented, available, finetuned, heads, rows_of, symmetric
 from synthimg.config import Config, load
 from synthimg.dataset import prepared
@@ -139,6 +139,7 @@ def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
 
 def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: int, to: Path) -> None:
     """Work out what `to` does not hold yet; print the table. After a change of code or recipe, name another file."""
+    memory.keep_freed()
     data, cache = prepared.load(run), to.parent / ".cache"
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -240,16 +240,20 @@ def finetune(
 @contextmanager
 def _repeatable(device: torch.device, seed: int) -> Iterator[None]:
     """Seeded, deterministic kernels inside the block; the caller's random state and settings are back after it."""
-    before = torch.are_deterministic_algorithms_enabled()
+    new_memory: Any = torch.utils.deterministic  # a module with a property, which type checkers do not know
+    before = torch.are_deterministic_algorithms_enabled(), new_memory.fill_uninitialized_memory
     # cuBLAS reads this when it first starts; without it deterministic matrix products are refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True, warn_only=device.type == "mps")
+        # A fifth of the time would go into filling what the kernels are about to write.
+        new_memory.fill_uninitialized_memory = False
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before)
+            torch.use_deterministic_algorithms(before[0])
+            new_memory.fill_uninitialized_memory = before[1]
 
 
 def _frozen_statistics(model: nn.Module) -> nn.Module:

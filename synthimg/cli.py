@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from . import memory
 from .errors import UserError
 
 EXAMPLES = {
@@ -48,6 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Entry point; exits 0 when done, 2 for what the user can mend, 130 on Ctrl-C, 1 for a fault of the program."""
     options = parsed(arguments)
     _quiet()
+    memory.keep_freed()
     try:
         verb(options)
     except UserError as error:

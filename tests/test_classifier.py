@@ -158,6 +158,7 @@ def test_finetune_learns_is_deterministic_and_restores_settings() -> None:
     first = classifier.finetune(pixels, labels, 2, pixels, steps=20, batch=8, seed=0)
     assert (first.argmax(axis=1) == labels).mean() >= 0.9
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
     np.testing.assert_array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=20, batch=8, seed=0))
 
 
