@@ -13,7 +13,8 @@ def keep_freed() -> None:
     """Let the C library keep what is freed for the next tensor, until the process ends.
 
     By default glibc returns large blocks to the kernel, and every training step has them mapped and cleared anew: up to
-    four tenths of a step on a CPU (docs/log.md). Results stay the same to the bit. Elsewhere than in glibc nothing happens.
+    four tenths of a step on a CPU (benchmarks/memory.py). Results stay the same to the bit. Only glibc is told: elsewhere
+    nothing happens.
     """
     if sys.platform != "linux":
         return
