@@ -241,7 +241,7 @@ def finetune(
 def _repeatable(device: torch.device, seed: int) -> Iterator[None]:
     """Seeded, deterministic kernels inside the block; the caller's random state and settings are back after it."""
     new_memory: Any = torch.utils.deterministic  # a module with a property, which type checkers do not know
-    before = torch.are_deterministic_algorithms_enabled(), new_memory.fill_uninitialized_memory
+    before, filled = torch.are_deterministic_algorithms_enabled(), new_memory.fill_uninitialized_memory
     # cuBLAS reads this when it first starts; without it deterministic matrix products are refused.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -252,8 +252,8 @@ def _repeatable(device: torch.device, seed: int) -> Iterator[None]:
         try:
             yield
         finally:
-            torch.use_deterministic_algorithms(before[0])
-            new_memory.fill_uninitialized_memory = before[1]
+            torch.use_deterministic_algorithms(before)
+            new_memory.fill_uninitialized_memory = filled
 
 
 def _frozen_statistics(model: nn.Module) -> nn.Module:
