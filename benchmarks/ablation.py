@@ -17,7 +17,7 @@ import yaml
 from fine_tuning import measure
 
 from synthimg.config import load
-from synthimg.pretrain import pretrain
+from synthimg.pretrain.training import pretrain
 
 RECIPE, EMBEDDED = Path("configs/base-model.yaml"), Path("configs/embedded.yaml")
 SCENES = 8000

@@ -22,11 +22,11 @@ from tqdm.auto import tqdm
 
 from synthimg import scenes
 from synthimg.config import load
-from synthimg.dataset import prepared
-from synthimg.device import CPU, choose_precision
+from synthimg.core.device import CPU, choose_precision
+from synthimg.data import prepared
 from synthimg.diffusion import base, sample
-from synthimg.metrics.features import extract, lite, normalise
 from synthimg.metrics.frechet import frechet
+from synthimg.vision.features import extract, lite, normalise
 
 SIDE, SOLVER_STEPS, BATCH = 128, 20, 16
 

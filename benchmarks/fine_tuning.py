@@ -21,19 +21,19 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from synthimg import stage, synthetic
 from synthimg.config import Config, load
-from synthimg.dataset import prepared
-from synthimg.device import CPU
+from synthimg.core import stage
+from synthimg.core.device import CPU
+from synthimg.core.seeds import derive
+from synthimg.data import generated, prepared
 from synthimg.diffusion import base
-from synthimg.finetune import finetune
-from synthimg.generate import generate
-from synthimg.metrics.features import Features, cached, chunks
 from synthimg.metrics.frechet import frechet
 from synthimg.metrics.kernel import kernel_distance
 from synthimg.metrics.nearest import copy_threshold, nearest
-from synthimg.prepare import prepare
-from synthimg.seeds import derive
+from synthimg.stages.finetune import finetune
+from synthimg.stages.generate import generate
+from synthimg.stages.prepare import prepare
+from synthimg.vision.features import Features, cached, chunks
 
 
 def measure(settings: Config) -> dict[str, Any]:
@@ -46,9 +46,9 @@ def measure(settings: Config) -> dict[str, Any]:
     prepare(settings)
     finetune(settings)
     generate(settings)
-    data, plan = prepared.load(settings.folder), synthetic.plan(settings.folder)
+    data, plan = prepared.load(settings.folder), generated.plan(settings.folder)
     frame, cache = data.frame, Path(settings.outputs) / ".cache" / "features"
-    made = cached(synthetic.pictures(settings.folder, list(plan["id"]), settings.resolution), cache)
+    made = cached(generated.pictures(settings.folder, list(plan["id"]), settings.resolution), cache)
     rare = (frame["label"] == settings.dataset.rare_class).to_numpy()
 
     def features(rows: np.ndarray) -> Features:
@@ -59,7 +59,7 @@ def measure(settings: Config) -> dict[str, Any]:
     held_out = features((frame["split"] == "validation").to_numpy())
     quantile, (match, distance) = settings.filter.copy_quantile, nearest(made, training)
     closest = np.argsort(distance)[:8]
-    drawn = next(synthetic.pictures(settings.folder, list(plan["id"].iloc[closest]), settings.resolution))
+    drawn = next(generated.pictures(settings.folder, list(plan["id"].iloc[closest]), settings.resolution))
     pairs = [np.concatenate(list(line), 1) for line in (drawn, data.pixels[np.flatnonzero(trained)[match[closest]]])]
     stage.write_image(settings.folder / "pairs.png", Image.fromarray(np.concatenate(pairs)))
     kid = kernel_distance(made, real, 0)

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from synthimg.config import Config, load
-from synthimg.report import read_metrics
-from synthimg.run import run
-from synthimg.verdict import control_name
+from synthimg.pipeline import run
+from synthimg.reporting.verdict import control_name
+from synthimg.stages.report import read_metrics
 
 CONFIGS = Path(__file__).parents[1] / "configs"  # not the current folder's, which may be edited while a long run goes on
 QUICKSTART, DERMATOLOGY = CONFIGS / "quickstart.yaml", CONFIGS / "dermatology.yaml"

@@ -1,4 +1,4 @@
-"""What keeping freed memory is worth: a step of the fine-tuned backbone with and without `synthimg.memory.keep_freed`.
+"""What keeping freed memory is worth: a step of the fine-tuned backbone with and without `synthimg.core.memory.keep_freed`.
 
 python benchmarks/memory.py
 OMP_NUM_THREADS=1 python benchmarks/memory.py --repeats 5
@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from synthimg import memory
-from synthimg.classifier import finetune
+from synthimg.core import memory
+from synthimg.evaluation.classifier import finetune
 
 BATCH = 64
 

@@ -20,15 +20,16 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from synthimg import generate, stage
-from synthimg.arms import SYMMETRIES, symmetric
-from synthimg.classifier import Balance, head, power_normaliser, smote
 from synthimg.config import COMPOSED, Config, load
-from synthimg.dataset import prepared
-from synthimg.dataset.prepared import Prepared, prompts_of
-from synthimg.filter import rare_confidence
-from synthimg.metrics.features import Features, cached, chunks
+from synthimg.core import stage
+from synthimg.data import prepared
+from synthimg.data.prepared import Prepared, prompts_of
+from synthimg.evaluation.arms import SYMMETRIES, symmetric
+from synthimg.evaluation.classifier import Balance, head, power_normaliser, smote
 from synthimg.metrics.recall import auc
+from synthimg.stages import generate
+from synthimg.stages.filter import rare_confidence
+from synthimg.vision.features import Features, cached, chunks
 
 COUNTS = (0.1, 0.3, 1.0)
 """How much a synthetic image counts beside a real one."""

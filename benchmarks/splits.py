@@ -25,18 +25,19 @@ import pandas as pd
 from gain import TASKS, markdown, spread
 from numpy.typing import NDArray
 
-from synthimg import evaluate, filter, generate, memory
-from synthimg.arms import ARMS, Extracted, augmented, available, finetuned, heads, rows_of, symmetric
+from synthimg.attributes.captions import Prompts
 from synthimg.config import Config, load
-from synthimg.dataset import prepared
-from synthimg.dataset.captions import Prompts
-from synthimg.dataset.prepared import Prepared, prompts_of
+from synthimg.core import memory
+from synthimg.data import prepared
+from synthimg.data.generated import pictures
+from synthimg.data.prepared import Prepared, prompts_of
 from synthimg.errors import UserError
+from synthimg.evaluation.arms import ARMS, Extracted, augmented, available, finetuned, heads, rows_of, symmetric
 from synthimg.metrics.comparison import NOT_CONTROLS, compare
-from synthimg.metrics.features import Features, cached, chunks, extract
 from synthimg.metrics.repeats import pool
-from synthimg.prepare import split_by_group
-from synthimg.synthetic import pictures
+from synthimg.stages import evaluate, filter, generate
+from synthimg.stages.prepare import split_by_group
+from synthimg.vision.features import Features, cached, chunks, extract
 
 AXIS = "as asked: "
 ALL = ("train", "reserve", "validation", "test")

@@ -10,10 +10,10 @@ from importlib import import_module
 from typing import Any
 
 _PLACES = {
-    "Config": "config", "load_config": "config", "UserError": "errors", "run": "run", "prepare": "prepare",
-    "finetune": "finetune", "generate": "generate", "filter_images": "filter", "evaluate": "evaluate", "report": "report",
-    "compare": "compare", "augment": "augment", "init": "init", "doctor": "doctor", "pretrain": "pretrain",
-    "preview": "preview",
+    "Config": "config", "load_config": "config", "UserError": "errors", "run": "pipeline", "prepare": "stages.prepare",
+    "finetune": "stages.finetune", "generate": "stages.generate", "filter_images": "stages.filter",
+    "evaluate": "stages.evaluate", "report": "stages.report", "compare": "reporting.compare", "augment": "tools.augment",
+    "init": "tools.init", "doctor": "tools.doctor", "pretrain": "pretrain.training", "preview": "tools.preview",
 }  # fmt: skip
 _NAMES = {"load_config": "load"}
 __all__ = sorted(_PLACES)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from . import memory
+from .core import memory
 from .errors import UserError
 
 EXAMPLES = {
@@ -132,15 +132,15 @@ def _stage(options: argparse.Namespace) -> None:
     from .config import load
 
     config = load(options.config, options.overrides)
-    from . import run as flow
-    from .repeats import configurations
-    from .stage import check
+    from . import pipeline as flow
+    from .core.stage import check
+    from .reporting.repeats import configurations
 
     repeated = configurations(config, options.repeats) if options.verb == "run" and options.repeats > 1 else []
     for one in repeated or [config]:
         check(one)
     if getattr(options, "preview", False):
-        from .preview import preview
+        from .tools.preview import preview
 
         print(f"done: {preview(config)}")
         return
@@ -162,11 +162,11 @@ def _stage(options: argparse.Namespace) -> None:
 
 
 def _closing(folder: Path) -> None:
-    from .compare import table
-    from .report import read_metrics
-    from .run import timings
-    from .runs import load
-    from .verdict import verdict
+    from .pipeline import timings
+    from .reporting.compare import table
+    from .reporting.runs import load
+    from .reporting.verdict import verdict
+    from .stages.report import read_metrics
 
     print()
     print(table(load([folder])))
@@ -189,9 +189,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _compared(runs: list[Path], to: Path | None = None) -> None:
-    from .compare import compare, table
-    from .repeats import lines, repeats
-    from .runs import load
+    from .reporting.compare import compare, table
+    from .reporting.repeats import lines, repeats
+    from .reporting.runs import load
 
     page, loaded = compare(runs, to), load(runs)
     print(f"\n{table(loaded)}\n")
@@ -211,25 +211,25 @@ def _count(text: str) -> int:
 
 
 def _augment(options: argparse.Namespace) -> None:
-    from .augment import augment
+    from .tools.augment import augment
 
     print(f"done: {augment(options.run, options.to)}")
 
 
 def _init(options: argparse.Namespace) -> None:
-    from .init import init
+    from .tools.init import init
 
     print(f"then: synthimg run {init(options.folder)}")
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from .doctor import doctor
+    from .tools.doctor import doctor
 
     print(doctor())
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from .pretrain import pretrain
+    from .pretrain.training import pretrain
 
     print(f"done: {pretrain(options.config, options.to)}")
 

@@ -15,9 +15,9 @@ import yaml
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from synthimg import stage
+from synthimg.attributes import captions
 from synthimg.config import Config, parse
-from synthimg.dataset import captions
+from synthimg.core import stage
 
 RARE, COMMON = "defective", "functional"
 SPLITS = {

@@ -12,10 +12,10 @@ import yaml
 from fake_run import RESOLUTION, SPLITS, fake_run, read_config
 from PIL import Image
 
-from synthimg.augment import augment, folder_names
-from synthimg.dataset.prepared import load
+from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.finetune import finetune
+from synthimg.stages.finetune import finetune
+from synthimg.tools.augment import augment, folder_names
 
 
 def test_folder(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
-from synthimg import classifier
+from synthimg.evaluation import classifier
 from synthimg.metrics.recall import auc
 
 

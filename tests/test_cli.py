@@ -20,8 +20,8 @@ from fake_run import fake_run
 from PIL import Image
 
 from synthimg import cli, config
-from synthimg.page import render
-from synthimg.report import describe
+from synthimg.reporting.page import render
+from synthimg.stages.report import describe
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -281,7 +281,7 @@ def test_help_shows_an_example_that_parses(verb: str, capsys: pytest.CaptureFixt
 @pytest.mark.parametrize("path", sorted((REPOSITORY / "configs").glob("*.yaml")), ids=lambda path: path.stem)
 def test_example_configurations(path: Path) -> None:
     if path.stem == "base-model":
-        from synthimg.pretrain import _load
+        from synthimg.pretrain.training import _load
 
         assert _load(path).corpus
     else:

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from fake_run import fake_run, rewrite_metrics
 
-from synthimg.compare import compare, table, warnings
 from synthimg.errors import UserError
-from synthimg.repeats import configurations, lines, repeats
-from synthimg.runs import load
+from synthimg.reporting.compare import compare, table, warnings
+from synthimg.reporting.repeats import configurations, lines, repeats
+from synthimg.reporting.runs import load
 
 
 def two(tmp_path: Path) -> list[Path]:

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from synthimg.config import Consent
-from synthimg.dataset import consent
+from synthimg.data import consent
 from synthimg.errors import UserError
 
 TODAY = date(2026, 5, 1)

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from synthimg.attributes import captions, estimators
 from synthimg.config import Dataset
-from synthimg.dataset import attributes, captions, records
+from synthimg.data import records
 from synthimg.errors import UserError
 
 
@@ -117,14 +118,14 @@ def spot(radius, skin=(220, 180, 160), colour=(90, 50, 40)):
 
 def test_attributes_of_known_images():
     pixels = np.stack([spot(0.3), spot(0.6), spot(0.6, skin=(120, 80, 60), colour=(40, 20, 15))])
-    found = attributes.measure(pixels, list(attributes.ESTIMATORS))
+    found = estimators.measure(pixels, list(estimators.ESTIMATORS))
     assert found["lesion_size"][:2] == pytest.approx([np.pi * 0.09 / 4, np.pi * 0.36 / 4], rel=0.25)
     assert found["skin_tone"][0] == pytest.approx(found["skin_tone"][1], abs=1) and found["skin_tone"][2] < 0
     assert found["brightness"][0] > found["brightness"][1] > found["brightness"][2]
-    grey = attributes.measure(np.full((1, 32, 32, 3), 51, np.uint8), list(attributes.ESTIMATORS))
+    grey = estimators.measure(np.full((1, 32, 32, 3), 51, np.uint8), list(estimators.ESTIMATORS))
     assert grey["brightness"][0] == pytest.approx(0.2) and grey["warmth"][0] == 0 == grey["saturation"][0]
     assert grey["contrast"][0] == pytest.approx(0, abs=1e-6) and grey["texture"][0] == pytest.approx(0, abs=1e-6)
-    assert attributes.measure(np.zeros((2, 32, 32, 3), np.uint8), ["skin_tone", "lesion_size"])["lesion_size"].tolist() == [
+    assert estimators.measure(np.zeros((2, 32, 32, 3), np.uint8), ["skin_tone", "lesion_size"])["lesion_size"].tolist() == [
         0,
         0,
     ]
@@ -135,12 +136,12 @@ def test_orientation_is_the_angle_of_stripes_and_noise_has_none(degrees, side):
     y, x = np.mgrid[:side, :side]
     across = x * np.sin(np.radians(degrees)) + y * np.cos(np.radians(degrees))
     stripes = (127 + 100 * np.sin(0.8 * across)).astype(np.uint8)[None, ..., None].repeat(3, axis=3)
-    found = attributes.measure(np.concatenate([stripes, stripes[:, :, ::-1]]), ["orientation"])["orientation"]
+    found = estimators.measure(np.concatenate([stripes, stripes[:, :, ::-1]]), ["orientation"])["orientation"]
     assert found == pytest.approx(min(degrees, 180 - degrees), abs=4)
     noise = np.random.default_rng(degrees).integers(0, 255, (1, 64, 64, 3), np.uint8)
-    assert np.isnan(attributes.measure(noise, ["orientation"])["orientation"]).all()
+    assert np.isnan(estimators.measure(noise, ["orientation"])["orientation"]).all()
 
 
 def test_lab_of_white_black_and_red():
-    values = attributes.lab(np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]], np.uint8))
+    values = estimators.lab(np.array([[255, 255, 255], [0, 0, 0], [255, 0, 0]], np.uint8))
     assert values == pytest.approx(np.array([[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.2]]), abs=0.1)

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from synthimg import scenes
 from synthimg.config import Finetune
-from synthimg.device import CPU
+from synthimg.core.device import CPU
+from synthimg.core.seeds import derive
 from synthimg.diffusion import base, cache, decoder
-from synthimg.diffusion.autoencoder import Perceptual
 from synthimg.diffusion.train import Cached, draw, train
-from synthimg.metrics.features import lite
-from synthimg.seeds import derive
+from synthimg.pretrain.autoencoder import Perceptual
+from synthimg.vision.features import lite
 
 
 @pytest.fixture

@@ -13,15 +13,15 @@ import pandas as pd
 import pytest
 from fake_run import RARE, fake_run
 
-from synthimg import page
-from synthimg.arms import ARMS, SYMMETRIES, headed, symmetric
-from synthimg.classifier import drawn_by, order, row_weights
 from synthimg.config import ArmName, Config, Control
-from synthimg.dataset.prepared import load
+from synthimg.core.stage import digest, write_table
+from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.evaluate import evaluate
-from synthimg.stage import digest, write_table
-from synthimg.verdict import CONTROLS
+from synthimg.evaluation.arms import ARMS, SYMMETRIES, headed, symmetric
+from synthimg.evaluation.classifier import drawn_by, order, row_weights
+from synthimg.reporting import page
+from synthimg.reporting.verdict import CONTROLS
+from synthimg.stages.evaluate import evaluate
 
 SMALL = {"evaluate": {"seeds": 2, "steps": 20, "batch_size": 16, "bootstrap": 50, "extractor": "efficientnet-lite0"}}
 FILES = ("metrics.json", "predictions.parquet", "thresholds.parquet")
@@ -132,7 +132,7 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
         fits.append(file)
         return original(file, fit)
 
-    stage_module = import_module("synthimg.evaluate")
+    stage_module = import_module("synthimg.stages.evaluate")
     original = stage_module.kept
     monkeypatch.setattr(stage_module, "kept", dying)
     with pytest.raises(KeyboardInterrupt):

@@ -10,11 +10,11 @@ import pytest
 from fake_run import COMMON, RARE, draw, fake_run
 from PIL import Image
 
+from synthimg.attributes import captions
 from synthimg.config import Config
-from synthimg.dataset import captions
-from synthimg.dataset.prepared import load
+from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.filter import filter_images, misses, reasons
+from synthimg.stages.filter import filter_images, misses, reasons
 
 
 @pytest.fixture(scope="module")

@@ -15,13 +15,13 @@ import yaml
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionPipeline
 from PIL import Image
 
+from synthimg.attributes import captions
 from synthimg.cli import main
 from synthimg.config import Config, parse
-from synthimg.dataset import captions
+from synthimg.core.stage import digest
 from synthimg.errors import UserError
-from synthimg.preview import MARGIN, preview
-from synthimg.run import run
-from synthimg.stage import digest
+from synthimg.pipeline import run
+from synthimg.tools.preview import MARGIN, preview
 
 METHODS = ["text", "image", "from_common", "controlnet", "inpaint", "transplant", "procedural"]
 KINDS = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNe
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from synthimg.config import Finetune
-from synthimg.device import choose_precision
+from synthimg.core.device import choose_precision
 from synthimg.diffusion import adapters, base, cache, sample
 from synthimg.diffusion.train import Cached, denoising, predict_unet, train
 

@@ -17,12 +17,14 @@ from PIL import Image
 from scipy import ndimage
 
 from synthimg import scenes
+from synthimg.attributes import captions, estimators
 from synthimg.config import parse
-from synthimg.dataset import attributes, captions, conditions, donors, transplant
-from synthimg.dataset.prepared import Prepared
+from synthimg.data import conditions
+from synthimg.data.prepared import Prepared
 from synthimg.diffusion import base, sample
 from synthimg.errors import UserError
-from synthimg.generate import draw, encode_png, plan, share_out
+from synthimg.methods import donors, transplant
+from synthimg.stages.generate import draw, encode_png, plan, share_out
 
 
 @given(st.dictionaries(st.sampled_from(["text", "image", "edit"]), st.floats(0.01, 10), min_size=1), st.integers(1, 500))
@@ -114,7 +116,7 @@ def photographs(side: int = 64) -> Prepared:
         masks[i][far < radius] = 255
         pixels[i][far < (0.15 if i % 4 == 0 else radius)] = (90, 50, 40)
     frame = records().frame
-    found = attributes.lesion_size(pixels)
+    found = estimators.lesion_size(pixels)
     sizes = captions.load("dermatology").attributes["lesion_size"]
     # as on the donor's own photograph, where an estimator may well see what a mask shows
     found[::4] = (masks > 0).mean((1, 2))[::4]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthimg.dataset import conditions, duplicates, images
+from synthimg.data import conditions, duplicates, images
 
 
 def read(path):

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from synthimg import config
-from synthimg.dataset import consent, records
+from synthimg.data import consent, records
 from synthimg.errors import UserError
-from synthimg.init import init
+from synthimg.tools.init import init
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import tiny
 import yaml
 
-from synthimg.stage import digest
+from synthimg.core.stage import digest
 
 COUNT = 12
 VOLATILE = {"timing.json", "logs", "checkpoints"}

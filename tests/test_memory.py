@@ -10,7 +10,7 @@ import pytest
 
 FAULTS = """
 import resource
-from synthimg import memory
+from synthimg.core import memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

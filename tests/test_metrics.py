@@ -15,9 +15,10 @@ from torch_fidelity.metric_kid import kernel_mmd, kid_features_to_metric
 
 from synthimg.config import Evaluate
 from synthimg.errors import UserError
-from synthimg.metrics import features, marginals, nearest, quality
+from synthimg.metrics import marginals, nearest, quality
 from synthimg.metrics.frechet import frechet
 from synthimg.metrics.kernel import kernel_distance, mmd2
+from synthimg.vision import features
 
 SEEDS = st.integers(0, 10_000)
 

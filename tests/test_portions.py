@@ -9,7 +9,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthimg.portions import growing, knee, parts
+from synthimg.evaluation.portions import growing, knee, parts
 
 
 def accepted(count: int) -> pd.DataFrame:

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 from synthimg import config
-from synthimg import prepare as stage_prepare
-from synthimg.dataset import attributes, images, prepared
+from synthimg.attributes import estimators
+from synthimg.data import images, prepared
 from synthimg.errors import UserError
-from synthimg.prepare import prepare
+from synthimg.stages import prepare as stage_prepare
+from synthimg.stages.prepare import prepare
 
 CONSENT = {"licence": "CC0", "scope": ["research"]}
 HAM = Path(__file__).parents[2] / "shared" / "data" / "ham10000"
@@ -150,5 +151,5 @@ def test_lesion_size_agrees_with_the_experts_masks():
     names = [path.stem for path in sorted((HAM / "images").glob("*.jpg"))[::200]]
     pixels = np.stack([images.square(images.read(HAM / "images" / f"{name}.jpg"), 64, "crop") for name in names])
     masks = [images.read_mask(HAM / "masks" / f"{name}_segmentation.png", 64, "crop", (200, 150)) for name in names]
-    size = attributes.measure(pixels, ["lesion_size"])["lesion_size"]
+    size = estimators.measure(pixels, ["lesion_size"])["lesion_size"]
     assert np.corrcoef(size, [(mask > 0).mean() for mask in masks])[0, 1] > 0.75

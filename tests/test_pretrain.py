@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from synthimg.cli import main
-from synthimg.stage import digest
+from synthimg.core.stage import digest
 
 
 @pytest.fixture(scope="module")

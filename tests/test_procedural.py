@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from synthimg import scenes
 from synthimg.config import Defects
-from synthimg.dataset.procedural import VISIBLE, damaged
+from synthimg.methods.procedural import VISIBLE, damaged
 
 SIDE = 64
 

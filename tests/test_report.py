@@ -13,9 +13,9 @@ import pandas as pd
 import pytest
 from fake_run import fake_run, rewrite_metrics
 
-from synthimg import charts, gallery
 from synthimg.errors import UserError
-from synthimg.report import marginals, report, shared
+from synthimg.reporting import charts, gallery
+from synthimg.stages.report import marginals, report, shared
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

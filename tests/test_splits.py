@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthimg.config import Split
-from synthimg.dataset import splits
+from synthimg.data import splits
 from synthimg.errors import UserError
 
 SHARES = Split()

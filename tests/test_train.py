@@ -18,7 +18,7 @@ from synthimg.config import Finetune
 from synthimg.diffusion import checkpoints
 from synthimg.diffusion.base import Prompts
 from synthimg.diffusion.train import Cached, add_noise, denoising, denoising_loss, draw, learning_rate_factor, train
-from synthimg.finetune import draw_weights
+from synthimg.stages.finetune import draw_weights
 
 EPSILON = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
 VELOCITY = DDPMScheduler(

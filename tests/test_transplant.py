@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synthimg.dataset import transplant
-from synthimg.dataset.attributes import luma
+from synthimg.attributes.estimators import luma
+from synthimg.methods import transplant
 
 SIDE = 64
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_run import fake_metrics
 
-from synthimg.verdict import control_name, judge, number, signed, verdict
+from synthimg.reporting.verdict import control_name, judge, number, signed, verdict
 
 
 def text(metrics: dict[str, Any]) -> str:

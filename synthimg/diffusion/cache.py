@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .. import stage
+from ..core import stage
 from .base import Prompts, device_of, encode_images, encode_prompts, fingerprint, modules
 
 

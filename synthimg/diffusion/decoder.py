@@ -16,9 +16,9 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from ..config import Finetune
-from ..metrics.features import lite
-from ..seeds import derive
-from .autoencoder import Perceptual
+from ..core.seeds import derive
+from ..pretrain.autoencoder import Perceptual
+from ..vision.features import lite
 from .train import Cached, LossOf, draw
 
 LIKENESS = 0.5

@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..seeds import derive
+from ..core.seeds import derive
 from .base import Prompts, decode_latents, device_of, mean_latents, reconstruct
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import Finetune
-from ..seeds import derive
+from ..core.seeds import derive
 from . import checkpoints
 from .base import Prompts
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..seeds import derive
+from ..core.seeds import derive
 from .recall import Array, auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 NOT_CONTROLS = ("synthetic", "oracle")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import Features
+from ..vision.features import Features
 
 RELIABLE = 2048
 """Pictures per side below which the covariance of 2048 features is singular and the score biased upwards."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import Features
+from ..vision.features import Features
 
 SUBSETS = 100
 LARGEST = 1000

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .features import Features
+from ..vision.features import Features
 
 NOISE = 1e-6
 """Distance that float32 rounding alone can make between two identical pictures."""

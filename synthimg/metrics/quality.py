@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..vision.features import Extractor, Features
 from . import frechet, kernel, marginals
-from .features import Extractor, Features
 
 Rows = NDArray[np.int64]
 

@@ -1,0 +1,59 @@
+"""What the prepare stage left, as later stages read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..attributes import captions
+from ..config import Config
+from ..core import stage
+from ..errors import UserError
+
+
+class Prepared(NamedTuple):
+    """The usable records; row i of each part is the same image."""
+
+    frame: pd.DataFrame
+    """`records.parquet`, see docs/architecture.md."""
+    pixels: np.ndarray
+    """uint8 [N, R, R, 3] RGB, read-only memory map."""
+    masks: np.ndarray | None
+    """uint8 [N, R, R], 0 or 255, read-only memory map; None where the configuration names no masks."""
+
+    def row_of(self) -> dict[str, int]:
+        """The row of each record's id."""
+        return {name: row for row, name in enumerate(self.frame["id"])}
+
+
+def load(run: Path) -> Prepared:
+    """Open `<run>/dataset/`.
+
+    Raises:
+        UserError: the prepare stage has not finished there.
+    """
+    folder = run / "dataset"
+    stage.require(folder, "the data set is not prepared", "prepare")
+    masks = folder / "masks.npy"
+    return Prepared(
+        pd.read_parquet(folder / "records.parquet"),
+        np.load(folder / "pixels.npy", mmap_mode="r"),
+        np.load(masks, mmap_mode="r") if masks.exists() else None,
+    )
+
+
+def prompts_of(config: Config) -> captions.Prompts:
+    """The run's prompts file.
+
+    Raises:
+        UserError: it is not the one that the data set was prepared with.
+    """
+    file, folder = captions.find(config.dataset.prompts), config.folder / "dataset"
+    stage.require(folder, "the data set is not prepared", "prepare")
+    if json.loads((folder / "manifest.json").read_text())["inputs"].get("prompts") != stage.digest(file):
+        raise UserError(f"{file}: has changed since {folder} was prepared with it; nothing was changed. Choose another name")
+    return captions.load(config.dataset.prompts)

@@ -1,0 +1,63 @@
+"""The whole flow, stage after stage."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from .config import Config
+from .core.device import choose_device
+from .data import prepared
+from .diffusion import base
+from .stages.evaluate import check_splits, evaluate
+from .stages.filter import filter_images
+from .stages.finetune import finetune
+from .stages.generate import generate
+from .stages.prepare import prepare
+from .stages.report import report
+from .vision.features import choose
+
+STAGES: dict[str, Callable[[Config], Path]] = {
+    "prepare": prepare,
+    "finetune": finetune,
+    "generate": generate,
+    "filter": filter_images,
+    "evaluate": evaluate,
+    "report": report,
+}
+
+
+def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> Path:
+    """Run every stage that is not done yet; returns the report.
+
+    Args:
+        announce: told each stage's name before it starts.
+    """
+    foresee(config)
+    for number, (name, stage) in enumerate(STAGES.items(), 1):
+        announce(f"[{number}/{len(STAGES)}] {name}")
+        stage(config)
+        if name == "prepare":  # hours before the evaluation would say so
+            check_splits(prepared.load(config.folder).frame, config.dataset.rare_class)
+    return config.folder / "report.html"
+
+
+def foresee(config: Config) -> None:
+    """Refuse at once what a stage not yet done would refuse after hours: a device, base or weights that are not there.
+
+    Raises:
+        UserError: as those stages raise it.
+    """
+    if not (config.folder / "generate" / "manifest.json").exists():
+        choose_device(config.device)
+        if config.draws:
+            base.find(config.base)
+    if not (config.folder / "evaluate" / "manifest.json").exists():
+        choose(config.evaluate)
+
+
+def timings(folder: Path) -> dict[str, dict[str, float]]:
+    """Seconds and peak memory (MiB) of each finished stage of a run."""
+    folders = {name: folder / ("dataset" if name == "prepare" else name) / "timing.json" for name in STAGES}
+    return {name: json.loads(path.read_text()) for name, path in folders.items() if path.exists()}

@@ -1,0 +1,74 @@
+"""Evaluated runs as they are read back to be compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+import yaml
+
+from ..core import stage
+from ..errors import UserError
+from ..stages.report import read_metrics
+from .verdict import Verdict, verdict
+
+DECISIVE = {
+    "specificity": "the wanted specificity",
+    "classifier": "the classifier",
+    "steps": "the classifier's steps (none: the head of newer versions, at its optimum)",
+    "batch_size": "the classifier's batch size (runs of older versions state none)",
+    "synthetic_weight": "how much a synthetic image counts (runs of older versions state no weight)",
+    "beside": "what the synthetic images join (runs of older versions state none)",
+}
+"""Keys of metrics.json's `recall` that must be equal for two recalls to be comparable."""
+
+
+class Run(NamedTuple):
+    name: str
+    metrics: dict[str, Any]
+    verdict: Verdict
+    config: dict[str, str]
+    """The configuration, flat: `finetune.steps` -> value as text."""
+    test: frozenset[str]
+    """Ids of the test images."""
+
+
+def load(runs: list[Path]) -> list[Run]:
+    """Read what is compared of each run.
+
+    Raises:
+        UserError: one named twice, or files missing.
+    """
+    paths = [Path(run) for run in runs]
+    resolved = [path.resolve() for path in paths]
+    for path in (path for path, full in zip(paths, resolved, strict=True) if resolved.count(full) > 1):
+        raise UserError(f"{path}: named twice")
+    return [_load(path, name) for path, name in zip(paths, _names(resolved), strict=True)]
+
+
+def _load(path: Path, name: str) -> Run:
+    metrics = read_metrics(path)
+    predictions, config = path / "evaluate" / "predictions.parquet", path / "config.yaml"
+    for file in (file for file in (predictions, config) if not file.exists()):
+        raise UserError(f"{file}: no such file; {path} is not a run that has been evaluated")
+    frame = pd.read_parquet(predictions, columns=["id", "split"])
+    test = frozenset(frame.loc[frame.split == "test", "id"])
+    settings = {key: _plain(text) for key, text in stage.flat(yaml.safe_load(config.read_text())).items()}
+    return Run(name, metrics, verdict(metrics), settings, test)
+
+
+def _names(paths: list[Path]) -> list[str]:
+    """Folder names, with as many of the folders above as it takes to tell the runs apart."""
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(names):
+            break
+    return names
+
+
+def _plain(text: str) -> str:
+    """A value of `stage.flat` for the eye: strings without quotes."""
+    value = json.loads(text)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

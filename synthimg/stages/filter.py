@@ -1,0 +1,146 @@
+"""Which synthetic images may train a classifier: those with the attributes asked for that copy nobody, do not repeat each
+other and, where a model drew them, look like the rare class.
+
+Judge and thresholds come from the training split (the classifier, the originals) and the validation split (how close
+honest images come to the originals). Reserve and test images are not read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ..attributes import captions
+from ..attributes.estimators import measure
+from ..config import COMPOSED, Config
+from ..core.device import choose_device
+from ..core.stage import check, finish, is_done, key, write_table
+from ..data.generated import pictures, plan
+from ..data.prepared import load, prompts_of
+from ..evaluation.classifier import head, power_normaliser
+from ..metrics.nearest import copy_threshold, duplicates, nearest
+from ..vision.features import Features, Pixels, cached, chunks
+
+
+def filter_images(config: Config) -> Path:
+    """Judge every planned image and write `<run>/filter/decisions.parquet`, in plan order.
+
+    Raises:
+        UserError: the folder is another configuration's, an earlier stage has not finished, or an image cannot be read.
+    """
+    started, run = time.monotonic(), check(config)
+    data, rows = load(run), plan(run)
+    folder, ids = run / "filter", list(rows["id"])
+    wanted = key(config, "filter", ("seed", "resolution", "dataset", "filter"), [run / "dataset", run / "generate"])
+    if is_done(folder, wanted):
+        return folder
+    device, cache = choose_device(config.device), folder / "features"
+    part = {name: np.flatnonzero(data.frame["split"] == name) for name in ("train", "validation")}
+    training = cached(chunks(data.pixels, part["train"]), cache, device=device)
+    mirrored = cached(flipped(chunks(data.pixels, part["train"])), cache, device=device)
+    held_out = cached(chunks(data.pixels, part["validation"]), cache, device=device)
+    synthetic = cached(pictures(run, ids, config.resolution), cache, device=device)
+
+    names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
+    values = measured(pictures(run, ids, config.resolution), names)
+    table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, training, mirrored, held_out)
+    write_table(folder / "decisions.parquet", table)
+    return finish(folder, wanted, started, {"copy_threshold": threshold})
+
+
+def decide(
+    config: Config, frame: pd.DataFrame, prompts: captions.Prompts, rows: pd.DataFrame,
+    values: dict[str, NDArray[np.float64]], synthetic: Features, training: Features, mirrored: Features, held_out: Features,
+) -> tuple[pd.DataFrame, float]:  # fmt: skip
+    """The table decisions.parquet, and the distance within which a picture is a copy.
+
+    Args:
+        rows: the plan; `values` are what its pictures measure, `synthetic` their features.
+        training, mirrored, held_out: features of the training images, of their mirror images, of the validation images.
+    """
+    train = frame[frame["split"] == "train"]
+    confidence = rare_confidence(training, train["label"].to_numpy(), synthetic, config.dataset.rare_class)
+    originals = np.concatenate([training, mirrored])
+    neighbour, distance = nearest(synthetic, originals)
+    threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
+    categories = found(prompts, rows, values)
+    missed = misses(rows, categories) & config.filter.attributes
+    unlike = (confidence < config.filter.confidence) & ~rows["method"].isin(COMPOSED).to_numpy()
+    reason = reasons(synthetic, unlike, distance, missed, threshold)
+    table = {
+        "id": list(rows["id"]),
+        "accepted": reason == "",
+        "reason": reason,
+        "confidence": confidence,
+        "nearest": train["id"].to_numpy()[neighbour % len(training)],
+        "distance": distance,
+        **values,
+        **categories,
+    }
+    return pd.DataFrame(table), threshold
+
+
+def flipped(parts: Iterator[Pixels]) -> Iterator[Pixels]:
+    """Every picture mirrored left to right: fine-tuning may have learnt it either way round."""
+    return (part[:, :, ::-1] for part in parts)
+
+
+def rare_confidence(training: Features, labels: NDArray[np.object_], synthetic: Features, rare: str) -> NDArray[np.float64]:
+    """Probability [N] of the rare class for synthetic features [N, D], by a head whose loss is weighted by class."""
+    classes, codes = np.unique(labels.astype(str), return_inverse=True)
+    ready = power_normaliser(training)
+    probabilities = head(ready(training), codes, len(classes), ready(synthetic), balance="loss")
+    return probabilities[:, int(np.flatnonzero(classes == rare)[0])]
+
+
+def reasons(
+    synthetic: Features,
+    unlike: NDArray[np.bool_],
+    distance: NDArray[np.float64],
+    missed: NDArray[np.bool_],
+    threshold: float,
+) -> NDArray[np.object_]:
+    """Why each picture is refused: "class", "copy", "attribute" or "duplicate", the first that applies; else "".
+
+    Args:
+        unlike: which pictures do not look like the rare class.
+        missed: which have another attribute than the one asked for.
+        threshold: cosine distance within which a picture copies a training image, or an earlier accepted picture.
+    """
+    found = np.full(len(synthetic), "", object)
+    found[missed] = "attribute"
+    found[distance <= threshold] = "copy"
+    found[unlike] = "class"
+    found[duplicates(synthetic, threshold, found == "")] = "duplicate"
+    return found
+
+
+def measured(parts: Iterator[Pixels], names: list[str]) -> dict[str, NDArray[np.float64]]:
+    """Columns `measured.<name>` [N] of `dataset/attributes.py` over all parts."""
+    found = [measure(part, names) for part in parts]
+    return {f"measured.{name}": np.concatenate([part[name] for part in found]) for name in names}
+
+
+def found(
+    prompts: captions.Prompts, rows: pd.DataFrame, values: dict[str, NDArray[np.float64]]
+) -> dict[str, NDArray[np.str_]]:
+    """Columns `found.<attribute>` [N]: the measured category of each attribute in the plan that an estimator measures."""
+    return {
+        f"found.{name}": np.array(captions.categories(prompts.attributes[name], values[f"measured.{estimator}"]), str)
+        for name, estimator in prompts.estimators.items()
+        if f"attribute.{name}" in rows
+    }
+
+
+def misses(rows: pd.DataFrame, categories: dict[str, NDArray[np.str_]]) -> NDArray[np.bool_]:
+    """Which pictures [N] have in `categories` another value than the plan asked for; one that cannot be told is another."""
+    missed = np.zeros(len(rows), bool)
+    for column, seen in categories.items():
+        asked = rows[column.replace("found.", "attribute.", 1)].to_numpy(str)
+        missed |= (asked != "") & (asked != seen)
+    return missed

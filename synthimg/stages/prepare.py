@@ -1,0 +1,260 @@
+"""The stage `prepare`: images and consent in, square pixels, splits, captions and measured attributes out."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from hashlib import blake2b, sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..attributes import captions, estimators
+from ..config import Config
+from ..core import stage
+from ..data import consent, duplicates, images, records, splits
+from ..errors import UserError
+
+PART = 256
+"""Images decoded between two checkpoints."""
+
+
+def prepare(config: Config) -> Path:
+    """Write `<run>/dataset/` (see docs/architecture.md) and return it. A killed run goes on where it stopped.
+
+    Raises:
+        UserError: no consent, a missing column, a rare class that cannot be split, a data set that has changed.
+    """
+    started = time.monotonic()
+    stage.check(config)
+    dataset = config.dataset
+    prompts = captions.load(dataset.prompts)
+    captions.grid(prompts, config.generate.axes)  # refuses an unknown axis here, not after hours of fine-tuning
+    source = records.open_source(dataset.path, dataset.table)
+    entry = consent.effective(dataset.consent, source.consent)
+    found = records.make_records(source, dataset, prompts.columns)
+    excluded = _exclude(found, entry)
+    usable = found[[not reason for reason in excluded]]
+    if not len(usable):
+        raise UserError(f"dataset.consent: none of the {len(found)} images may be used; {_most_common(excluded)}")
+    kept = splits.within_limit(list(usable["label"]), list(usable["group"]), dataset.limit, config.seed)
+    usable = usable[kept].reset_index(drop=True)
+    usable.insert(0, "id", [identity(path) for path in usable["path"]])
+    split_by_group(usable, config)  # what has too few groups now has no more once duplicates have joined them
+
+    folder = stage.claim(config) / "dataset"
+    wanted = stage.key(config, "prepare", ["seed", "resolution", "dataset"])
+    wanted["inputs"] = {
+        "records": _digest(usable, source.root),
+        "prompts": stage.digest(captions.find(dataset.prompts)),
+    }
+    if stage.is_done(folder, wanted):
+        return folder
+    if (folder / "manifest.json").exists():
+        raise UserError(
+            f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; "
+            f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
+        )
+    if source.notice:
+        tqdm.write(source.notice)
+
+    parts = _decode_all(usable, source.root, config, folder / "checkpoints", wanted)
+    lost = [(path, why) for part in parts for path, why in part.lost]
+    read = np.concatenate([part.read for part in parts])
+    frame = usable[read].reset_index(drop=True)
+    hashes, thumbnails = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "thumbnails"))
+    pairs = duplicates.near(hashes, thumbnails, dataset.duplicates)
+    frame["group"] = splits.unite(list(frame["group"]), pairs)
+    frame["split"] = split_by_group(frame, config)
+
+    pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
+    frame["mask"] = np.concatenate([part.masked for part in parts])
+    if dataset.mask:
+        _assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
+        if not frame["mask"].any():
+            example = source.root / usable["mask"].iloc[0]
+            raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
+    stage.write_table(folder / "records.parquet", _describe(frame, pixels, prompts))
+    left_out = [(path, reason) for path, reason in zip(found["path"], excluded, strict=True) if reason] + lost
+    stage.write_table(folder / "excluded.csv", pd.DataFrame(sorted(left_out), columns=["path", "reason"]))
+    stage.write_json(folder / "summary.json", _summary(frame, left_out, _licence(entry), pairs))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return stage.finish(folder, wanted, started)
+
+
+def identity(path: str) -> str:
+    """A record's id, 16 hex digits, from its path in the data set."""
+    return blake2b(path.encode(), digest_size=8).hexdigest()
+
+
+def _exclude(found: pd.DataFrame, entry: consent.Consent) -> list[str]:
+    """Why each record is left out before any image is opened, "" where it is not."""
+    why = consent.reasons(found, entry, date.today())
+    for column, what in (("group", "group"), ("label", "label"), ("path", "image")):
+        empty = (found[column] == "").tolist()
+        where = found["where"].tolist()
+        why = [f"no {what} ({where[row]})" if empty[row] else reason for row, reason in enumerate(why)]
+    return why
+
+
+def _most_common(reasons: list[str]) -> str:
+    (kind, count), *_ = Counter(reason.split(" (")[0] for reason in reasons).most_common(1)
+    return f"for {count} the reason is: {next(reason for reason in reasons if reason.startswith(kind))}"
+
+
+def _digest(usable: pd.DataFrame, root: Path) -> str:
+    """What the result depends on: every record, and the size of its files. Not their times, which a copy changes."""
+    facts = sha256(usable.drop(columns="where").to_csv(index=False).encode())
+    for name in [*usable["path"], *usable["mask"]]:
+        file = root / name
+        facts.update(f"{file.stat().st_size if file.is_file() else -1},".encode())
+    return facts.hexdigest()
+
+
+class Part(NamedTuple):
+    """What was decoded of a run of records; pixels and masks stay on disk, one row per readable image."""
+
+    folder: Path
+    read: np.ndarray
+    """bool [PART]: which records are readable."""
+    masked: np.ndarray
+    """bool [n]"""
+    hashes: np.ndarray
+    """uint64 [n]"""
+    thumbnails: np.ndarray
+    """uint8 [n, 32, 32]"""
+    lost: list[tuple[str, str]]
+
+
+class Decoded(NamedTuple):
+    pixels: np.ndarray
+    mask: np.ndarray | None
+    fingerprint: duplicates.Fingerprint
+
+
+def _decode_all(usable: pd.DataFrame, root: Path, config: Config, checkpoints: Path, wanted: Any) -> list[Part]:
+    """Decode every record in parts; parts that an earlier, killed run finished are taken over."""
+    mine = checkpoints / sha256(repr(wanted).encode()).hexdigest()[:16]
+    for other in checkpoints.glob("*"):
+        if other != mine:
+            shutil.rmtree(other)
+    jobs = list(usable[["path", "mask"]].itertuples(index=False, name=None))
+    parts = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(jobs), desc="images", unit="image") as bar:
+        for start in range(0, len(jobs), PART):
+            some = jobs[start : start + PART]
+            folder = mine / f"{start:07d}"
+            if not (folder / "part.npz").exists():
+                decoded = pool.map(lambda job: _decode(root, job[0], job[1], config), some)
+                _write_part(folder, some, decoded, config, bar)
+            else:
+                bar.update(len(some))
+            parts.append(_read_part(folder))
+    return parts
+
+
+def _decode(root: Path, path: str, mask: str, config: Config) -> Decoded | str:
+    """One record's pixels, or why it cannot be read."""
+    size, how = config.resolution, config.dataset.fit
+    try:
+        image = images.read(root / path)
+        pixels, fingerprint = images.square(image, size, how), duplicates.fingerprint(image)
+    except images.UnreadableError as error:
+        return str(error)
+    try:
+        return Decoded(pixels, images.read_mask(root / mask, size, how, image.size) if mask else None, fingerprint)
+    except images.UnreadableError:
+        return Decoded(pixels, None, fingerprint)
+
+
+def _write_part(
+    folder: Path, jobs: list[tuple[str, str]], decoded: Iterator[Decoded | str], config: Config, bar: Any
+) -> None:
+    good: list[Decoded] = []
+    lost: list[tuple[str, str]] = []
+    read = []
+    for (path, _), result in zip(jobs, decoded, strict=True):
+        bar.update()
+        read.append(isinstance(result, Decoded))
+        if isinstance(result, Decoded):
+            good.append(result)
+        else:
+            lost.append((path, f"unreadable ({result})"))
+    folder.mkdir(parents=True, exist_ok=True)
+    size, side = config.resolution, duplicates.SIDE
+    blank = np.zeros((size, size), np.uint8)
+    stage.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
+    if config.dataset.mask:
+        masks = (blank if item.mask is None else item.mask for item in good)
+        stage.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
+    facts: dict[str, Any] = {
+        "read": np.array(read, bool),
+        "masked": np.array([item.mask is not None for item in good], bool),
+        "hashes": np.array([item.fingerprint.hash for item in good], np.uint64),
+        "thumbnails": np.array([item.fingerprint.thumbnail for item in good], np.uint8).reshape(-1, side, side),
+        "lost": np.array(lost, str).reshape(-1, 2),
+    }
+    with (folder / "part.tmp").open("wb") as file:
+        np.savez(file, **facts)
+    (folder / "part.tmp").replace(folder / "part.npz")  # last: marks the part as whole
+
+
+def _read_part(folder: Path) -> Part:
+    with np.load(folder / "part.npz") as facts:
+        lost = [(str(path), str(why)) for path, why in facts["lost"]]
+        return Part(folder, facts["read"], facts["masked"], facts["hashes"], facts["thumbnails"], lost)
+
+
+def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
+    """Join arrays on disk, one piece in memory at a time; returns a memory map of the whole."""
+    shapes = [np.load(piece, mmap_mode="r").shape for piece in pieces]
+    whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+    stage.write_blocks(path, whole, map(np.load, pieces))
+    return np.load(path, mmap_mode="r")
+
+
+def split_by_group(frame: pd.DataFrame, config: Config) -> list[str]:
+    """Every record's split, drawn by group and seed, the rare class cut to its budget: columns `id`, `label`, `group`."""
+    labels, groups, rare = list(frame["label"]), list(frame["group"]), config.dataset.rare_class
+    first = splits.assign(labels, groups, rare, config.dataset.split, config.seed)
+    return splits.reserve(list(frame["id"]), labels, groups, first, rare, config.dataset.rare_budget, config.seed)
+
+
+def _describe(frame: pd.DataFrame, pixels: np.ndarray, prompts: captions.Prompts) -> pd.DataFrame:
+    """The columns of records.parquet."""
+    values = estimators.measure(pixels, prompts.measured)
+    out = frame[["id", "path", "label", "group", "split", "mask"]].copy()
+    held = {name.removeprefix("attribute."): list(frame[name]) for name in frame if name.startswith("attribute.")}
+    for name, estimator in prompts.estimators.items():
+        held[name] = captions.categories(prompts.attributes[name], values[estimator])
+    rows = [dict(zip(held, row, strict=True)) for row in zip(*held.values(), strict=True)] or [{}] * len(frame)
+    out["caption"] = [captions.record_caption(prompts, identity, label, chosen)
+                      for identity, label, chosen in zip(frame["id"], frame["label"], rows, strict=True)]  # fmt: skip
+    for name, names in held.items():
+        out[f"attribute.{name}"] = names
+    for name, numbers in values.items():
+        out[f"measured.{name}"] = numbers
+    return out
+
+
+def _licence(entry: consent.Consent) -> str:
+    return entry.licence or f"per record, column {entry.scope_column}"
+
+
+def _summary(frame: pd.DataFrame, left_out: list[tuple[str, str]], licence: str, pairs: np.ndarray) -> dict[str, Any]:
+    counts = Counter(zip(frame["label"], frame["split"], strict=True))
+    names = ("train", "reserve", "validation", "test")
+    return {
+        "classes": {label: {name: counts[label, name] for name in names} for label in sorted(set(frame["label"]))},
+        "excluded": dict(sorted(Counter(reason.split(" (")[0] for _, reason in left_out).items())),
+        "licence": licence,
+        "duplicates": len(np.unique(pairs)),
+    }

@@ -1,0 +1,173 @@
+"""The stage before all others: looks at a data set and writes a configuration to start from."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from ..config import Dataset, Split
+from ..data import elpv, records
+from ..errors import UserError
+
+LABELS = ("label", "class", "category", "diagnosis", "dx", "target", "y")
+GROUPS = re.compile(
+    r"patient|subject|person|lesion|case|group|part|module|panel|serial|slide|specimen|session", re.IGNORECASE
+)
+SCOPES = re.compile(r"consent|scope|allowed|permission|permitted", re.IGNORECASE)
+ENDS = re.compile(r"expir|valid_until|valid_to|consent_end", re.IGNORECASE)
+RARE = 0.5
+"""A class with less than this share of an equal part is called rare."""
+
+RECIPE = """
+# Much of configs/embedded.yaml, the embedded base's recipe, found on one data set of two classes; with a larger base take
+# that of configs/sd15-lora.yaml instead.
+finetune:
+  method: full
+  steps: 300
+  warmup: 30
+  decoder_steps: 200
+  decoder_learning_rate: 5.0e-4
+  batch_size: 16
+  learning_rate: 3.0e-4
+  ema: 0.98
+generate:
+  count: {count}  # about ten to each real training image of the rare class; 100 at least, 1000 at most
+  methods: {{text: 0.2, image: 0.4, from_common: 0.4}}  # what leads so far needs no model (docs/gain.md):
+  # methods: {{text: 0, procedural: 1}}  # where the rare class has cracks, scratches or spots and the others have not
+  # methods: {{text: 0, transplant: 1}}  # with dataset.mask: its objects in the places of others'
+  strength: [0.25, 0.4, 0.55, 0.7]  # raise it if pictures made from common images still look common
+  detail: 1                         # the start image's own grain and thin lines: also a reason to look at its privacy
+  guidance: 2.0
+  batch_size: 16
+filter:
+  confidence: 0.2  # raise it if accepted pictures do not look like the rare class
+evaluate:
+  beside: mirrored  # mirror images; `turned` with quarter turns, too, `real` where an image has an upright
+  synthetic_weight: 0.5  # of a real image
+"""
+
+
+def init(folder: str | Path) -> Path:
+    """Look at an image folder, a table or `pypi:elpv-dataset`; print what is there; write `./<name>.yaml`.
+
+    Consent is never guessed: the configuration cannot be run before a person has filled it in.
+
+    Raises:
+        UserError: no data set there, no column that looks like a label, or the configuration exists.
+    """
+    source = records.open_source(str(folder))
+    rows = source.rows
+    if not source.is_table:
+        rows = rows[rows["file_name"] != ""]
+        if rows.empty:
+            raise UserError(f"{folder}: no images in its sub-folders ({', '.join(sorted(set(source.rows['label'])))})")
+    label = label_column(rows, source.where)
+    counts = Counter(rows[label].str.strip())
+    stem = Path(str(folder).removeprefix("pypi:")).resolve().stem
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "run"
+    path = Path(f"{name}.yaml")
+    if path.exists():
+        raise UserError(f"{path}: exists already and was left as it is; move it away first")
+    groups = group_columns(rows, label) if source.is_table else []
+    found = {key: [column for column in rows if pattern.search(column)] for key, pattern in
+             (("scope_column", SCOPES), ("expires_column", ENDS))}  # fmt: skip
+    found["scope_column"] = [column for column in found["scope_column"] if column not in found["expires_column"]]
+    print(f"{source.where}: {len(rows)} images, {len(counts)} classes (column '{label}')")
+    for value, count in counts.most_common():
+        print(f"  {value or '(none)':20} {count:6}{'   rare' if value in rare_classes(counts) else ''}")
+    print(f"group columns (what must not straddle splits): {', '.join(groups) or 'none found'}")
+    print(f"consent columns: {', '.join([*found['scope_column'], *found['expires_column']]) or 'none found'}")
+    if source.notice:
+        print(source.notice)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(_text(name, str(folder), source, label, counts, groups, found))
+    print(f"wrote {path}; " + ("it is ready to run" if source.consent else "fill in dataset.consent before you run it"))
+    return path
+
+
+def label_column(rows: pd.DataFrame, where: str) -> str:
+    """The column that looks like the class: by its name, in the order of `LABELS`."""
+    lower = {column.lower(): column for column in reversed(rows.columns)}
+    for name in LABELS:
+        if name in lower:
+            return lower[name]
+    raise UserError(f"{where}: no column that looks like a label ({', '.join(LABELS)}); there are: {', '.join(rows)}. "
+                    "Rename the one that is, or write the configuration by hand")  # fmt: skip
+
+
+def group_columns(rows: pd.DataFrame, label: str) -> list[str]:
+    """Columns named like a group whose values repeat, but are many more than the classes."""
+    few, many = 2 * rows[label].nunique(), len(rows)
+    named = [column for column in rows if column != label and GROUPS.search(column)]
+    return [column for column in named if few < rows[column].nunique() < many]
+
+
+def rare_classes(counts: Counter[str]) -> list[str]:
+    """Classes far below an equal share, the rarest first; the smallest of all where none is."""
+    named = sorted((count, value) for value, count in counts.items() if value)
+    equal = sum(count for count, _ in named) / max(1, len(named))
+    return [value for count, value in named if count < RARE * equal] or [named[0][1]]
+
+
+def image_template(source: records.Source) -> str | None:
+    """How the rows name their images, found by looking for the first row's file; None where the default serves."""
+    rows, first = source.rows, source.rows.iloc[0]
+    if any(name in rows and (source.root / first[name]).is_file() for name in records.SYNONYMS[:1]):
+        return None
+    candidates = [column for column in rows if rows[column].is_unique and first[column]]
+    files = [file for file in sorted(source.root.rglob("*")) if file.suffix.lower() in records.IMAGES]
+    for column in candidates:
+        for file in files:
+            place = file.relative_to(source.root).as_posix()
+            for known in (first[column], Path(first[column]).name):
+                if known and (place.endswith(known) or file.stem == known):
+                    return place.replace(first[column], f"{{{column}}}") if first[column] in place else None
+    return None
+
+
+def _text(
+    name: str, path: str, source: records.Source, label: str, counts: Counter[str], groups: list[str],
+    found: dict[str, list[str]],
+) -> str:  # fmt: skip
+    def quoted(text: str) -> str:
+        return "'" + text.replace("'", "''") + "'"
+
+    template = image_template(source) if source.is_table and not source.consent else None
+    rare = rare_classes(counts)
+    default = Dataset.model_fields["label_column"].default
+    lines = [
+        f"# Written by `synthimg init`; every key is described in synthimg/config.py.\nname: {quoted(name)}",
+        "resolution: 128",
+        "base: embedded                 # or a diffusers folder, a .safetensors checkpoint, a hub id",
+        f"\ndataset:\n  path: {quoted(path)}",
+        f"  image: {quoted(template)}" if template else None,
+        f"  label_column: {quoted(label)}" if label != default else None,
+        f"  classes: ['functional', 'defective']  # the certain votes; {counts['uncertain']} cells are uncertain"
+        if path == elpv.NAME else None,
+        f"  group_column: {quoted(groups[0])}" + (f"  # or {', '.join(groups[1:])}" if groups[1:] else "")
+        if groups else "  # group_column: <patient, lesion or part>  # without one, every image is its own group",
+        f"  rare_class: {quoted('defective' if path == elpv.NAME else rare[0])}"
+        + (f"  # also rare: {', '.join(rare[1:])}" if rare[1:] else ""),
+        "  prompts: solar-cell" if path == elpv.NAME else "  prompts: generic  # a name in prompts/, or a file",
+        *_consent_lines(source, found),
+    ]  # fmt: skip
+    few = counts["defective" if path == elpv.NAME else rare[0]]
+    recipe = RECIPE.format(count=min(1000, max(100, 10 * round(Split().train * few))))
+    return "\n".join(line for line in lines if line is not None) + "\n" + recipe
+
+
+def _consent_lines(source: records.Source, found: dict[str, list[str]]) -> list[str]:
+    use = "  consent:\n    use: research"
+    if source.consent:
+        return [f"{use}                # licence of the source: {source.consent.licence}"]
+    seen = [f"    # {key}: {column}  # may hold it" for key, columns in found.items() for column in columns]
+    return [
+        f"{use}                # what you will use the images for",
+        "    # TODO, yours to state: nothing runs before the images' consent or licence is entered here.",
+        "    # licence: <name of the licence or consent form that covers all images>",
+        "    # scope: [<uses that it allows, e.g. research>]",
+        *seen,
+    ]
