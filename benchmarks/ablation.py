@@ -16,8 +16,8 @@ import pandas as pd
 import yaml
 from fine_tuning import measure
 
-from synthimg.config import load
-from synthimg.pretrain.training import pretrain
+from synthimg.config import load_config
+from synthimg.pretrain.training import pretrain_base
 
 RECIPE, EMBEDDED = Path("configs/base-model.yaml"), Path("configs/embedded.yaml")
 SCENES = 8000
@@ -48,7 +48,7 @@ def pretrained(name: str, steps: int, folder: Path) -> Path:
                     (work / made.name).symlink_to(made.resolve())
         path = work / "recipe.yaml"
         path.write_text(yaml.safe_dump(recipe))
-        pretrain(path)
+        pretrain_base(path)
     return model
 
 
@@ -63,7 +63,7 @@ def main(variants: list[str], steps: int, seeds: int, folder: Path) -> None:
                 "finetune.steps=100", "finetune.warmup=10", "finetune.decoder_steps=0", "finetune.tracker=none",
                 "generate.methods={text: 1, image: 0, from_common: 0}", "generate.count=256",
             ]  # fmt: skip
-            found = measure(load(EMBEDDED, changes))
+            found = measure(load_config(EMBEDDED, changes))
             rows.append({"variant": name, "seed": seed, **found})
             print(pd.DataFrame(rows).round(4).to_string(), flush=True)
 

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from synthimg import scenes
-from synthimg.config import load
+from synthimg.config import load_config
 from synthimg.core.device import CPU, choose_precision
 from synthimg.data import prepared
 from synthimg.diffusion import base, sample
-from synthimg.metrics.frechet import frechet
+from synthimg.metrics.frechet import frechet_distance
 from synthimg.vision.features import extract, lite, normalise
 
 SIDE, SOLVER_STEPS, BATCH = 128, 20, 16
@@ -95,10 +95,10 @@ def reconstruction(model: str, runs: list[Path], count: int, sheet: Path | None)
         again = _reconstructed(pipeline, real)
         error = ((real.astype(np.float64) - again) ** 2).mean((1, 2, 3))
         psnr = 20 * np.log10(255) - 10 * np.log10(error)
-        distance = frechet(extract(real), extract(again))
+        distance = frechet_distance(extract(real), extract(again))
         low = np.quantile(psnr, 0.05)
         print(f"{run.name}: {len(real)} images, PSNR {psnr.mean():.1f} dB (5 % below {low:.1f}), Frechet {distance:.1f}")
-        rare = np.flatnonzero(data.frame["label"] == load(run / "config.yaml").dataset.rare_class)[:10]
+        rare = np.flatnonzero(data.frame["label"] == load_config(run / "config.yaml").dataset.rare_class)[:10]
         lines += [np.concatenate(list(part), 1) for part in (data.pixels[rare], _reconstructed(pipeline, data.pixels[rare]))]
     if sheet:
         Image.fromarray(np.concatenate(lines)).save(sheet)
@@ -111,7 +111,7 @@ def _pipeline(model: str) -> Any:
 
 
 def _draw(pipeline: Any, prompts: base.Prompts, negative: base.Prompts, seeds: Iterable[int], guidance: float) -> np.ndarray:
-    return sample.sample(pipeline, prompts, negative, list(seeds), SOLVER_STEPS, guidance, SIDE)
+    return sample.sample_images(pipeline, prompts, negative, list(seeds), SOLVER_STEPS, guidance, SIDE)
 
 
 def _reconstructed(pipeline: Any, pixels: np.ndarray) -> np.ndarray:

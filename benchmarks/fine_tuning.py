@@ -21,18 +21,18 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from synthimg.config import Config, load
+from synthimg.config import Config, load_config
 from synthimg.core import stage
 from synthimg.core.device import CPU
 from synthimg.core.seeds import derive
 from synthimg.data import generated, prepared
 from synthimg.diffusion import base
-from synthimg.metrics.frechet import frechet
+from synthimg.metrics.frechet import frechet_distance
 from synthimg.metrics.kernel import kernel_distance
-from synthimg.metrics.nearest import copy_threshold, nearest
-from synthimg.stages.finetune import finetune
-from synthimg.stages.generate import generate
-from synthimg.stages.prepare import prepare
+from synthimg.metrics.nearest import copy_threshold, nearest_neighbours
+from synthimg.stages.finetune import finetune_model
+from synthimg.stages.generate import generate_images
+from synthimg.stages.prepare import prepare_dataset
 from synthimg.vision.features import Features, cached, chunks
 
 
@@ -43,9 +43,9 @@ def measure(settings: Config) -> dict[str, Any]:
     share `copy_quantile` of held-out images, the filter's rule, so that share of new images would count too (`expected`).
     `pairs.png` in the run's folder shows the nearest eight above their training images.
     """
-    prepare(settings)
-    finetune(settings)
-    generate(settings)
+    prepare_dataset(settings)
+    finetune_model(settings)
+    generate_images(settings)
     data, plan = prepared.load(settings.folder), generated.plan(settings.folder)
     frame, cache = data.frame, Path(settings.outputs) / ".cache" / "features"
     made = cached(generated.pictures(settings.folder, list(plan["id"]), settings.resolution), cache)
@@ -57,14 +57,14 @@ def measure(settings: Config) -> dict[str, Any]:
     trained = (frame["split"] == "train").to_numpy()
     real, training = features(rare & ~trained), features(trained)
     held_out = features((frame["split"] == "validation").to_numpy())
-    quantile, (match, distance) = settings.filter.copy_quantile, nearest(made, training)
+    quantile, (match, distance) = settings.filter.copy_quantile, nearest_neighbours(made, training)
     closest = np.argsort(distance)[:8]
     drawn = next(generated.pictures(settings.folder, list(plan["id"].iloc[closest]), settings.resolution))
     pairs = [np.concatenate(list(line), 1) for line in (drawn, data.pixels[np.flatnonzero(trained)[match[closest]]])]
     stage.write_image(settings.folder / "pairs.png", Image.fromarray(np.concatenate(pairs)))
     kid = kernel_distance(made, real, 0)
     return {
-        "frechet": frechet(made, real),
+        "frechet": frechet_distance(made, real),
         "kid": kid["mean"] if kid else None,
         "copies": int((distance <= copy_threshold(held_out, training, 0)).sum()),
         "suspects": int((distance <= copy_threshold(held_out, training, quantile)).sum()),
@@ -103,7 +103,7 @@ def main(path: Path, overrides: list[str], bases: list[str], seeds: int, steps: 
                     f"finetune.steps={part}", f"finetune.warmup={part // 10}", "finetune.controlnet=null",
                     "finetune.tracker=none", "generate.methods={text: 1}", f"generate.count={count}",
                 ]  # fmt: skip
-                rows.append({"base": name, "steps": part, "seed": seed, **measure(load(path, changes))})
+                rows.append({"base": name, "steps": part, "seed": seed, **measure(load_config(path, changes))})
                 print(pd.DataFrame(rows).round(4).to_string(), flush=True)
     table = pd.DataFrame(rows).pivot_table(index="seed", columns=["base", "steps"], values="frechet")
     ratios = table.div(table[bases[-1], steps], axis=0).agg(["mean", "min", "max"])

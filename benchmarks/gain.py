@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from synthimg.config import Config, load
+from synthimg.config import Config, load_config
 from synthimg.pipeline import run
 from synthimg.reporting.verdict import control_name
 from synthimg.stages.report import read_metrics
@@ -100,7 +100,7 @@ def main(tasks: list[str], seeds: list[int], overrides: list[str], ham10000: Pat
             task = TASKS[name]
             place = [f"dataset.path={ham10000}"] if task.config == DERMATOLOGY else []
             own = [*task.overrides, *place, f"seed={seed}", f"name={name}-seed{seed}", f"outputs={outputs}"]
-            config = load(task.config, [*own, *overrides])
+            config = load_config(task.config, [*own, *overrides])
             run(config)
             rows.append(row(name, config))
             print("\n".join(markdown(rows)), flush=True)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from synthimg.core import memory
-from synthimg.evaluation.classifier import finetune
+from synthimg.evaluation.classifier import fit_backbone
 
 BATCH = 64
 
@@ -29,9 +29,9 @@ def measure(keep: bool, steps: int, side: int) -> dict[str, Any]:
         memory.keep_freed()
     draw = np.random.default_rng(0)
     pixels, labels = draw.integers(0, 256, (BATCH, side, side, 3), np.uint8), np.arange(BATCH) % 2
-    finetune(pixels, labels, 2, pixels, 2, BATCH, 0)  # kernels are chosen, memory is there
+    fit_backbone(pixels, labels, 2, pixels, 2, BATCH, 0)  # kernels are chosen, memory is there
     faults, begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
-    found = finetune(pixels, labels, 2, pixels[:1], steps, BATCH, 0)
+    found = fit_backbone(pixels, labels, 2, pixels[:1], steps, BATCH, 0)
     seconds, usage = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
     return {"seconds": seconds / steps, "faults": (usage.ru_minflt - faults) / steps, "peak": usage.ru_maxrss / 2**20,
             "found": found}  # fmt: skip

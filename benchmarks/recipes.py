@@ -20,12 +20,12 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from synthimg.config import COMPOSED, Config, load
+from synthimg.config import COMPOSED, Config, load_config
 from synthimg.core import stage
 from synthimg.data import prepared
 from synthimg.data.prepared import Prepared, prompts_of
 from synthimg.evaluation.arms import SYMMETRIES, symmetric
-from synthimg.evaluation.classifier import Balance, head, power_normaliser, smote
+from synthimg.evaluation.classifier import Balance, fit_head, power_normaliser, smote
 from synthimg.metrics.recall import auc
 from synthimg.stages import generate
 from synthimg.stages.filter import rare_confidence
@@ -45,7 +45,7 @@ def drawn(config: Config, data: Prepared, folder: Path) -> tuple[pd.DataFrame, n
 
 def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, int, float, float]]:
     """Name, further rows, recall and AUC of each training set."""
-    config = load(run / "config.yaml", [*overrides, f"outputs={run.parent}"])
+    config = load_config(run / "config.yaml", [*overrides, f"outputs={run.parent}"])
     data, rare_class = prepared.load(run), config.dataset.rare_class
     frame = data.frame
     rare, split = (frame["label"] == rare_class).to_numpy(), frame["split"].to_numpy()
@@ -72,7 +72,7 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         counts = np.repeat([1, count], [len(training), len(more)])
         if smoothed:
             inputs, codes, counts = smote(inputs, codes, 0)
-        found = head(inputs, codes, len(names), queries, balance=balance, counts=counts)[:, code]
+        found = fit_head(inputs, codes, len(names), queries, balance=balance, counts=counts)[:, code]
         first, second = found[: len(ours)], found[len(ours) :]
         recall = float((first > np.quantile(second, config.evaluate.specificity)).mean())
         return name, len(more), recall, auc(first, second) or float("nan")

@@ -26,14 +26,14 @@ from gain import TASKS, markdown, spread
 from numpy.typing import NDArray
 
 from synthimg.attributes.captions import Prompts
-from synthimg.config import Config, load
+from synthimg.config import Config, load_config
 from synthimg.core import memory
 from synthimg.data import prepared
 from synthimg.data.generated import pictures
 from synthimg.data.prepared import Prepared, prompts_of
 from synthimg.errors import UserError
 from synthimg.evaluation.arms import ARMS, Extracted, augmented, available, finetuned, heads, rows_of, symmetric
-from synthimg.metrics.comparison import NOT_CONTROLS, compare
+from synthimg.metrics.comparison import NOT_CONTROLS, compare_arms
 from synthimg.metrics.repeats import pool
 from synthimg.stages import evaluate, filter, generate
 from synthimg.stages.prepare import split_by_group
@@ -91,7 +91,7 @@ def results(
     table = pd.concat(tables, ignore_index=True)
     thresholds = evaluate.chosen(table, config.dataset.rare_class, config.evaluate.specificity)
     outcomes = evaluate.outcomes(config, data.frame, table, thresholds)
-    measured = compare(outcomes, evaluate.test_images(config, data.frame), config.evaluate.specificity)
+    measured = compare_arms(outcomes, evaluate.test_images(config, data.frame), config.evaluate.specificity)
     rare = (data.frame["label"] == config.dataset.rare_class).to_numpy()
     for arm, described in measured["arms"].items():
         yield {
@@ -145,7 +145,7 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
     every = np.arange(len(data.frame))
     real = cached(chunks(data.pixels, every), cache)
     mirrored = cached(filter.flipped(chunks(data.pixels, every)), cache)
-    recipe = load(run / "config.yaml", [f"name={run.name}", f"outputs={run.parent}"])
+    recipe = load_config(run / "config.yaml", [f"name={run.name}", f"outputs={run.parent}"])
     words = prompts_of(recipe)
 
     @functools.cache
@@ -163,7 +163,7 @@ def main(run: Path, overrides: list[str], tasks: list[str], first: int, count: i
                 continue
             own = [*TASKS[task].overrides, f"seed={seed}", "evaluate.seeds=1", "evaluate.bootstrap=20", *overrides]
             with TemporaryDirectory() as outputs:
-                config = load(TASKS[task].config, [*own, f"name={task}", f"outputs={outputs}"])
+                config = load_config(TASKS[task].config, [*own, f"name={task}", f"outputs={outputs}"])
                 found = results(config, words, redrawn(config, data), real, mirrored, views)
                 done = pd.concat(
                     [done, pd.DataFrame({"task": task, "overrides": " ".join(overrides), **row} for row in found)],

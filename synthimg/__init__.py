@@ -7,20 +7,66 @@ report = run(load_config("configs/quickstart.yaml", ["seed=1"]))
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_PLACES = {
-    "Config": "config", "load_config": "config", "UserError": "errors", "run": "pipeline", "prepare": "stages.prepare",
-    "finetune": "stages.finetune", "generate": "stages.generate", "filter_images": "stages.filter",
-    "evaluate": "stages.evaluate", "report": "stages.report", "compare": "reporting.compare", "augment": "tools.augment",
-    "init": "tools.init", "doctor": "tools.doctor", "pretrain": "pretrain.training", "preview": "tools.preview",
-}  # fmt: skip
-_NAMES = {"load_config": "load"}
-__all__ = sorted(_PLACES)
+if TYPE_CHECKING:
+    from .config import Config, load_config
+    from .errors import UserError
+    from .pipeline import run
+    from .pretrain.training import pretrain_base
+    from .reporting.compare import compare_runs
+    from .stages.evaluate import evaluate_run
+    from .stages.filter import filter_images
+    from .stages.finetune import finetune_model
+    from .stages.generate import generate_images
+    from .stages.prepare import prepare_dataset
+    from .stages.report import write_report
+    from .tools.augment import augment_dataset
+    from .tools.doctor import describe_machine
+    from .tools.init import write_config
+    from .tools.preview import preview_grid
+
+__all__ = [
+    "Config",
+    "UserError",
+    "augment_dataset",
+    "compare_runs",
+    "describe_machine",
+    "evaluate_run",
+    "filter_images",
+    "finetune_model",
+    "generate_images",
+    "load_config",
+    "prepare_dataset",
+    "pretrain_base",
+    "preview_grid",
+    "run",
+    "write_config",
+    "write_report",
+]
+
+_MODULES = {
+    "Config": "config",
+    "UserError": "errors",
+    "augment_dataset": "tools.augment",
+    "compare_runs": "reporting.compare",
+    "describe_machine": "tools.doctor",
+    "evaluate_run": "stages.evaluate",
+    "filter_images": "stages.filter",
+    "finetune_model": "stages.finetune",
+    "generate_images": "stages.generate",
+    "load_config": "config",
+    "prepare_dataset": "stages.prepare",
+    "pretrain_base": "pretrain.training",
+    "preview_grid": "tools.preview",
+    "run": "pipeline",
+    "write_config": "tools.init",
+    "write_report": "stages.report",
+}
 
 
 def __getattr__(name: str) -> Any:
     # torch and diffusers take seconds to import: `synthimg --help` should not wait for them
-    if name in _PLACES:
-        return getattr(import_module(f".{_PLACES[name]}", __name__), _NAMES.get(name, name))
-    raise AttributeError(f"module 'synthimg' has no attribute '{name}'")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'synthimg' has no attribute '{name}'")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -129,9 +129,9 @@ def verb(options: argparse.Namespace) -> None:
 
 
 def _stage(options: argparse.Namespace) -> None:
-    from .config import load
+    from .config import load_config
 
-    config = load(options.config, options.overrides)
+    config = load_config(options.config, options.overrides)
     from . import pipeline as flow
     from .core.stage import check
     from .reporting.repeats import configurations
@@ -140,9 +140,9 @@ def _stage(options: argparse.Namespace) -> None:
     for one in repeated or [config]:
         check(one)
     if getattr(options, "preview", False):
-        from .tools.preview import preview
+        from .tools.preview import preview_grid
 
-        print(f"done: {preview(config)}")
+        print(f"done: {preview_grid(config)}")
         return
     if repeated:
         for one in repeated:
@@ -165,7 +165,7 @@ def _closing(folder: Path) -> None:
     from .pipeline import timings
     from .reporting.compare import table
     from .reporting.runs import load
-    from .reporting.verdict import verdict
+    from .reporting.verdict import judge
     from .stages.report import read_metrics
 
     print()
@@ -175,7 +175,7 @@ def _closing(folder: Path) -> None:
     peak = max((entry["peak_memory_mib"] for entry in spent.values()), default=0)
     parts = ", ".join(f"{name} {entry['seconds']:.0f} s" for name, entry in spent.items())
     print(f"\n{minutes:.1f} minutes ({parts}); peak memory {peak / 1024:.1f} GiB")
-    found = verdict(read_metrics(folder))
+    found = judge(read_metrics(folder))
     print(f"\n{found.headline}")
     for text in found.sentences()[1:]:
         print(f"  - {text}")
@@ -189,13 +189,13 @@ def _compare(options: argparse.Namespace) -> None:
 
 
 def _compared(runs: list[Path], to: Path | None = None) -> None:
-    from .reporting.compare import compare, table
-    from .reporting.repeats import lines, repeats
+    from .reporting.compare import compare_runs, table
+    from .reporting.repeats import group_repeats, lines
     from .reporting.runs import load
 
-    page, loaded = compare(runs, to), load(runs)
+    page, loaded = compare_runs(runs, to), load(runs)
     print(f"\n{table(loaded)}\n")
-    for text in lines(repeats(loaded)):
+    for text in lines(group_repeats(loaded)):
         print(text)
     print(f"comparison: {page}")
 
@@ -211,27 +211,27 @@ def _count(text: str) -> int:
 
 
 def _augment(options: argparse.Namespace) -> None:
-    from .tools.augment import augment
+    from .tools.augment import augment_dataset
 
-    print(f"done: {augment(options.run, options.to)}")
+    print(f"done: {augment_dataset(options.run, options.to)}")
 
 
 def _init(options: argparse.Namespace) -> None:
-    from .tools.init import init
+    from .tools.init import write_config
 
-    print(f"then: synthimg run {init(options.folder)}")
+    print(f"then: synthimg run {write_config(options.folder)}")
 
 
 def _doctor(options: argparse.Namespace) -> None:
-    from .tools.doctor import doctor
+    from .tools.doctor import describe_machine
 
-    print(doctor())
+    print(describe_machine())
 
 
 def _pretrain(options: argparse.Namespace) -> None:
-    from .pretrain.training import pretrain
+    from .pretrain.training import pretrain_base
 
-    print(f"done: {pretrain(options.config, options.to)}")
+    print(f"done: {pretrain_base(options.config, options.to)}")
 
 
 def _quiet() -> None:

@@ -278,7 +278,7 @@ def override(tree: dict[str, Any], assignment: str) -> dict[str, Any]:
     return {**tree, head: override(branch, f"{'.'.join(rest)}={text}")}
 
 
-def load(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
+def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -> Config:
     """Read a YAML configuration, apply overrides, check every key.
 
     Raises:

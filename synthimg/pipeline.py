@@ -10,21 +10,21 @@ from .config import Config
 from .core.device import choose_device
 from .data import prepared
 from .diffusion import base
-from .stages.evaluate import check_splits, evaluate
+from .stages.evaluate import check_splits, evaluate_run
 from .stages.filter import filter_images
-from .stages.finetune import finetune
-from .stages.generate import generate
-from .stages.prepare import prepare
-from .stages.report import report
+from .stages.finetune import finetune_model
+from .stages.generate import generate_images
+from .stages.prepare import prepare_dataset
+from .stages.report import write_report
 from .vision.features import choose
 
 STAGES: dict[str, Callable[[Config], Path]] = {
-    "prepare": prepare,
-    "finetune": finetune,
-    "generate": generate,
+    "prepare": prepare_dataset,
+    "finetune": finetune_model,
+    "generate": generate_images,
     "filter": filter_images,
-    "evaluate": evaluate,
-    "report": report,
+    "evaluate": evaluate_run,
+    "report": write_report,
 }
 
 

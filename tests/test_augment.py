@@ -14,13 +14,13 @@ from PIL import Image
 
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.stages.finetune import finetune
-from synthimg.tools.augment import augment, folder_names
+from synthimg.stages.finetune import finetune_model
+from synthimg.tools.augment import augment_dataset, folder_names
 
 
 def test_folder(tmp_path: Path) -> None:
     run = fake_run(tmp_path).folder
-    to = augment(run, tmp_path / "out")
+    to = augment_dataset(run, tmp_path / "out")
     rows = [json.loads(line) for line in (to / "metadata.jsonl").read_text().splitlines()]
     assert sum(row["synthetic"] for row in rows) == 12
     assert len(rows) == 12 + 18
@@ -40,7 +40,7 @@ def test_the_card_claims_no_gain_that_nobody_measured(tmp_path: Path) -> None:
     (run / "evaluate" / "manifest.json").unlink()
     assert (
         "Whether these synthetic images raise recall was not measured."
-        in (augment(run, tmp_path / "out") / "README.md").read_text()
+        in (augment_dataset(run, tmp_path / "out") / "README.md").read_text()
     )
 
 
@@ -49,7 +49,7 @@ def test_what_is_made_on_a_real_image_joins_its_group(tmp_path: Path) -> None:
     plan, train = pd.read_parquet(file := run / "generate" / "plan.parquet"), load(run).frame.query("split == 'train'")
     ground = train.iloc[-1]
     plan.assign(source="", condition="", ground=ground["id"], method="procedural", defects="panel").to_parquet(file)
-    to = augment(run, tmp_path / "out")
+    to = augment_dataset(run, tmp_path / "out")
     rows = [json.loads(line) for line in (to / "metadata.jsonl").read_text().splitlines()]
     made = [row for row in rows if row["synthetic"]]
     assert {row["group"] for row in made} == {ground["group"]} and {row["defects"] for row in made} == {"panel"}
@@ -61,7 +61,7 @@ def test_real_images_are_the_pixels_that_were_measured(tmp_path: Path) -> None:
         Image.open(path).convert("L").resize((300, 200)).save(path)
     records = load(run)
     measured = dict(zip(records.frame.path, records.pixels, strict=True))
-    to = augment(run, tmp_path / "out")
+    to = augment_dataset(run, tmp_path / "out")
     rows = [json.loads(line) for line in (to / "metadata.jsonl").read_text().splitlines()]
     train = records.frame[records.frame.split == "train"]
     assert sorted(row["original"] for row in rows if not row["synthetic"]) == sorted(train.path)
@@ -83,11 +83,11 @@ def test_consent_that_has_ended(tmp_path: Path) -> None:
     run = fake_run(tmp_path).folder
     lapse(run, expires="2001-01-01")
     with pytest.raises(UserError, match=r"^dataset\.consent: 40 of the 40 images .*expired.*prepare under another name$"):
-        augment(run, tmp_path / "out")
+        augment_dataset(run, tmp_path / "out")
     lapse(run, expires="9999-12-31")
     (tmp_path / "cells" / "functional" / "test-3.png").unlink()  # withdrawn, and not from the training split
     with pytest.raises(UserError, match=r"1 of the 40 images .* functional/test-3\.png: no longer in cells;"):
-        augment(run, tmp_path / "out")
+        augment_dataset(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -98,11 +98,11 @@ def test_consent_withdrawn_in_the_table(tmp_path: Path) -> None:
     table = pd.DataFrame({"file_name": frame.path, "label": frame.label, "uses": "research"})
     table.to_csv(tmp_path / "cells" / "metadata.csv", index=False)
     lapse(run, scope_column="uses")
-    assert augment(run, tmp_path / "before").is_dir()
+    assert augment_dataset(run, tmp_path / "before").is_dir()
     table.loc[[3, 30], "uses"] = "", "teaching"
     table.drop(index=35).to_csv(tmp_path / "cells" / "metadata.csv", index=False)
     with pytest.raises(UserError, match=rf"3 of the 40 images .*{frame.path[3]}: consent: none \(metadata\.csv row 4\)"):
-        augment(run, tmp_path / "out")
+        augment_dataset(run, tmp_path / "out")
 
 
 def test_finetune_alone_asks_again(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_finetune_alone_asks_again(tmp_path: Path) -> None:
     (config.folder / "finetune" / "manifest.json").unlink()
     (tmp_path / "cells" / "functional" / "test-3.png").unlink()
     with pytest.raises(UserError, match="1 of the 40 images of this run are no longer covered"):
-        finetune(config)
+        finetune_model(config)
 
 
 def test_refusals(tmp_path: Path) -> None:
@@ -119,22 +119,22 @@ def test_refusals(tmp_path: Path) -> None:
     full.mkdir()
     (full / "mine.txt").write_text("mine")
     with pytest.raises(UserError, match="not an empty folder"):
-        augment(run, full)
+        augment_dataset(run, full)
     with pytest.raises(UserError, match="lies inside the data set"):
-        augment(run, tmp_path / "cells" / "more")
+        augment_dataset(run, tmp_path / "cells" / "more")
     for path in run.glob("generate/images/*"):
         path.unlink()
     with pytest.raises(UserError, match=r"\.png: this accepted image is missing"):
-        augment(run, tmp_path / "out")
+        augment_dataset(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (run / "filter" / "manifest.json").unlink()
     with pytest.raises(UserError, match=r"filter/manifest\.json"):
-        augment(run, tmp_path / "out")
+        augment_dataset(run, tmp_path / "out")
 
 
 def test_nothing_accepted(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no synthetic image was accepted"):
-        augment(fake_run(tmp_path, accepted=0).folder, tmp_path / "out")
+        augment_dataset(fake_run(tmp_path, accepted=0).folder, tmp_path / "out")
 
 
 def test_labels_become_safe_and_distinct_folders() -> None:
@@ -149,14 +149,14 @@ def test_labels_become_safe_and_distinct_folders() -> None:
 def test_torchvision_reads_it(tmp_path: Path) -> None:
     folder = pytest.importorskip("torchvision.datasets").ImageFolder
     counts = {**SPLITS, "held out": {"train": 0, "reserve": 0, "validation": 1, "test": 1}}
-    found = folder(str(augment(fake_run(tmp_path, counts=counts).folder, tmp_path / "out")))
+    found = folder(str(augment_dataset(fake_run(tmp_path, counts=counts).folder, tmp_path / "out")))
     assert found.classes == ["defective", "functional"]
     assert len(found) == 30
 
 
 def test_datasets_reads_it_as_one_split_with_labels(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
-    to = augment(fake_run(tmp_path).folder, tmp_path / "out")
+    to = augment_dataset(fake_run(tmp_path).folder, tmp_path / "out")
     found = datasets.load_dataset("imagefolder", data_dir=str(to), cache_dir=str(tmp_path / "cache"))
     assert list(found) == ["train"]
     assert set(found["train"].unique("label")) == {"defective", "functional"}

@@ -31,7 +31,7 @@ def test_head_is_scikit_learns_logistic_regression(counted: bool) -> None:
     (features, labels), (queries, _) = clouds(300, 0), clouds(100, 1)
     labels = labels + (np.arange(300) % 5 == 0)
     counts = np.where(np.arange(300) % 3 == 0, 0.2, 1.0) if counted else None
-    mine = classifier.head(features, labels, 3, queries, counts=counts)
+    mine = classifier.fit_head(features, labels, 3, queries, counts=counts)
     theirs = LogisticRegression(C=classifier.HEAD_C, tol=1e-8, max_iter=1000).fit(features, labels, sample_weight=counts)
     np.testing.assert_allclose(mine, theirs.predict_proba(queries), atol=1e-4)
 
@@ -44,7 +44,7 @@ def test_power_normalised_features_are_roots_of_one_centre_and_one_scale() -> No
 
 def test_images_that_are_all_alike_do_not_stop_the_head() -> None:
     alike = np.ones((6, 4), np.float32)
-    found = classifier.head(classifier.power_normaliser(alike)(alike), np.arange(6) % 2, 2, alike)
+    found = classifier.fit_head(classifier.power_normaliser(alike)(alike), np.arange(6) % 2, 2, alike)
     np.testing.assert_allclose(found, 0.5, atol=1e-4)
 
 
@@ -53,7 +53,7 @@ def test_head_of_drawn_rows_is_scikit_learns_on_those_rows() -> None:
     labels = labels + (np.arange(200) % 5 == 0)
     shares = classifier.drawn_by(labels, "draws", None)
     rows = classifier.order(labels, classifier.PASSES, 200, 7, shares).ravel()
-    mine = classifier.head(features, labels, 3, queries, 7, "draws")
+    mine = classifier.fit_head(features, labels, 3, queries, 7, "draws")
     theirs = LogisticRegression(C=classifier.HEAD_C / classifier.PASSES, tol=1e-8, max_iter=1000)
     theirs.fit(features[rows], labels[rows])
     np.testing.assert_allclose(mine, theirs.predict_proba(queries), atol=1e-3)
@@ -64,23 +64,23 @@ def test_head_is_deterministic_and_leaves_the_global_random_state_alone(options:
     features, labels = clouds(60, 0, rare=20)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    first = classifier.head(features, labels, 2, features, seed=1, **options)
-    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, features, seed=1, **options))
+    first = classifier.fit_head(features, labels, 2, features, seed=1, **options)
+    np.testing.assert_array_equal(first, classifier.fit_head(features, labels, 2, features, seed=1, **options))
     # chance has a part only where rows are drawn or mixed
-    assert np.array_equal(first, classifier.head(features, labels, 2, features, seed=2, **options)) == (not options)
+    assert np.array_equal(first, classifier.fit_head(features, labels, 2, features, seed=2, **options)) == (not options)
     assert torch.equal(before, torch.random.get_rng_state())
 
 
 def test_head_judges_each_query_by_itself() -> None:
     (features, labels), (queries, _) = clouds(60, 0), clouds(30, 1)
-    together, apart = (classifier.head(features, labels, 2, asked) for asked in (queries, queries[:5]))
+    together, apart = (classifier.fit_head(features, labels, 2, asked) for asked in (queries, queries[:5]))
     np.testing.assert_allclose(together[:5], apart, atol=1e-6)
 
 
 @pytest.mark.parametrize("balance", ["loss", "draws"])
 def test_balance_raises_recall_of_the_rare_class(balance: classifier.Balance) -> None:
     (features, labels), (queries, truth) = clouds(400, 0, rare=20, shift=0.15), clouds(600, 1, shift=0.15)
-    plain, balanced = (classifier.head(features, labels, 2, queries, balance=how) for how in ("none", balance))
+    plain, balanced = (classifier.fit_head(features, labels, 2, queries, balance=how) for how in ("none", balance))
     found = (plain[truth == 1, 1] > 0.5).mean(), (balanced[truth == 1, 1] > 0.5).mean()
     assert found[1] > found[0] + 0.2
 
@@ -95,13 +95,13 @@ def test_head_tells_a_rare_class_from_many_others_where_features_vary_together()
         common = rng.normal(size=(len(classes), 20)) @ shared
         return (centres[classes] + common + rng.normal(size=(len(classes), 300))).astype(np.float32)
 
-    score = classifier.head(drawn(labels), labels, 7, drawn(truth))[:, 6]
+    score = classifier.fit_head(drawn(labels), labels, 7, drawn(truth))[:, 6]
     assert auc(score[truth == 6], score[truth != 6]) > 0.75
 
 
 def test_head_with_three_classes_one_of_them_absent() -> None:
     features, labels = clouds(60, 0)
-    found = classifier.head(features, labels * 2, 3, features, balance="loss")
+    found = classifier.fit_head(features, labels * 2, 3, features, balance="loss")
     assert found.shape == (60, 3)
     assert found[:, 1].max() < 0.5
 
@@ -155,20 +155,22 @@ def test_finetune_learns_is_deterministic_and_restores_settings() -> None:
     labels = np.arange(16, dtype=np.int64) % 2
     pixels = rng.integers(0, 90, (16, 32, 32, 3), dtype=np.uint8)
     pixels[labels == 1, :, :, 0] += 150
-    first = classifier.finetune(pixels, labels, 2, pixels, steps=20, batch=8, seed=0)
+    first = classifier.fit_backbone(pixels, labels, 2, pixels, steps=20, batch=8, seed=0)
     assert (first.argmax(axis=1) == labels).mean() >= 0.9
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.utils.deterministic.fill_uninitialized_memory
-    np.testing.assert_array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=20, batch=8, seed=0))
+    np.testing.assert_array_equal(first, classifier.fit_backbone(pixels, labels, 2, pixels, steps=20, batch=8, seed=0))
 
 
 @pytest.mark.parametrize("options", [{"mix": True}, {"balance": "focal"}, {"balance": "draws", "mix": True, "strong": True}])
 def test_finetuning_with_mixup_and_focal_loss_runs_and_repeats(options: dict[str, Any]) -> None:
     pixels, labels = np.random.default_rng(0).integers(0, 255, (8, 32, 32, 3), np.uint8), np.arange(8) % 2
-    first = classifier.finetune(pixels, labels, 2, pixels, steps=2, batch=4, seed=0, **options)
+    first = classifier.fit_backbone(pixels, labels, 2, pixels, steps=2, batch=4, seed=0, **options)
     np.testing.assert_allclose(first.sum(axis=1), 1)
-    np.testing.assert_array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=2, batch=4, seed=0, **options))
-    assert not np.array_equal(first, classifier.finetune(pixels, labels, 2, pixels, steps=2, batch=4, seed=0))
+    np.testing.assert_array_equal(
+        first, classifier.fit_backbone(pixels, labels, 2, pixels, steps=2, batch=4, seed=0, **options)
+    )
+    assert not np.array_equal(first, classifier.fit_backbone(pixels, labels, 2, pixels, steps=2, batch=4, seed=0))
 
 
 def test_focal_loss_is_cross_entropy_times_the_square_of_what_is_missing() -> None:
@@ -181,9 +183,9 @@ def test_focal_loss_is_cross_entropy_times_the_square_of_what_is_missing() -> No
 @pytest.mark.parametrize("options", [{"mix": True}, {"balance": "focal"}, {"balance": "draws", "mix": True}])
 def test_mixup_and_focal_loss_learn_and_repeat(options: dict[str, Any]) -> None:
     (features, labels), (queries, truth) = clouds(300, 0), clouds(600, 1)
-    first = classifier.head(features, labels, 2, queries, **options)
-    np.testing.assert_array_equal(first, classifier.head(features, labels, 2, queries, **options))
-    plain = classifier.head(features, labels, 2, queries)
+    first = classifier.fit_head(features, labels, 2, queries, **options)
+    np.testing.assert_array_equal(first, classifier.fit_head(features, labels, 2, queries, **options))
+    plain = classifier.fit_head(features, labels, 2, queries)
     assert not np.array_equal(first, plain)
     assert auc(first[truth == 1, 1], first[truth == 0, 1]) > auc(plain[truth == 1, 1], plain[truth == 0, 1]) - 0.03
 

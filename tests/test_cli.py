@@ -285,4 +285,4 @@ def test_example_configurations(path: Path) -> None:
 
         assert _load(path).corpus
     else:
-        assert config.load(path).dataset.rare_class
+        assert config.load_config(path).dataset.rare_class

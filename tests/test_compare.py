@@ -9,8 +9,8 @@ import pytest
 from fake_run import fake_run, rewrite_metrics
 
 from synthimg.errors import UserError
-from synthimg.reporting.compare import compare, table, warnings
-from synthimg.reporting.repeats import configurations, lines, repeats
+from synthimg.reporting.compare import compare_runs, table, warnings
+from synthimg.reporting.repeats import configurations, group_repeats, lines
 from synthimg.reporting.runs import load
 
 
@@ -24,7 +24,7 @@ def two(tmp_path: Path) -> list[Path]:
 
 def test_page_and_table(tmp_path: Path) -> None:
     runs = two(tmp_path)
-    out = compare(runs)
+    out = compare_runs(runs)
     assert out == runs[0].parent / "compare-one-two.html"
     html = out.read_text()
     assert "finetune.steps" in html
@@ -49,26 +49,26 @@ def test_page_and_table(tmp_path: Path) -> None:
     ]
     assert len(lines) == 4
     first = out.read_bytes()
-    assert compare(runs).read_bytes() == first
+    assert compare_runs(runs).read_bytes() == first
 
 
 def test_refusals(tmp_path: Path) -> None:
     runs = two(tmp_path)
     with pytest.raises(UserError, match="two or more"):
-        compare(runs[:1])
+        compare_runs(runs[:1])
     with pytest.raises(UserError, match="named twice"):
-        compare([runs[0], runs[0]])
+        compare_runs([runs[0], runs[0]])
     mine = tmp_path / "mine.html"
     mine.write_text("thesis")
     with pytest.raises(UserError, match=r"mine\.html"):
-        compare(runs, mine)
+        compare_runs(runs, mine)
     assert mine.read_text() == "thesis"
     (runs[1] / "evaluate" / "predictions.parquet").unlink()
     with pytest.raises(UserError, match=r"two/evaluate/predictions\.parquet"):
-        compare(runs)
+        compare_runs(runs)
     (runs[1] / "evaluate" / "metrics.json").unlink()
     with pytest.raises(UserError, match=r"two/evaluate/metrics\.json"):
-        compare(runs)
+        compare_runs(runs)
 
 
 def test_other_test_images_and_other_class_are_warned_of(tmp_path: Path) -> None:
@@ -79,13 +79,13 @@ def test_other_test_images_and_other_class_are_warned_of(tmp_path: Path) -> None
     frame[frame.id != last].to_parquet(path)
     assert "tested on different images (10 shared of 10 and 11)" in table(load(runs))
     rewrite_metrics(runs[1], lambda metrics: metrics.update(rare_class="chipped"))
-    assert "two measures recall of chipped" in compare(runs).read_text()
+    assert "two measures recall of chipped" in compare_runs(runs).read_text()
 
 
 def test_unmeasured_run_and_equal_names(tmp_path: Path) -> None:
     runs = [fake_run(tmp_path / "a", "same").folder, fake_run(tmp_path / "b", "same").folder]
     rewrite_metrics(runs[0], lambda metrics: metrics["recall"].update(gain=None, best_control=None))
-    html = compare(runs).read_text()
+    html = compare_runs(runs).read_text()
     assert "not measured" in html
     assert [run.name for run in load(runs)] == ["a/outputs/same", "b/outputs/same"]
 
@@ -102,7 +102,7 @@ def test_repeats_are_taken_together_and_ranked(tmp_path: Path) -> None:
     poor = repeated(tmp_path, "poor", [0.0, 0.01, -0.01])
     good = repeated(tmp_path, "good", [0.05, 0.056, 0.044], finetune={"steps": 2000})
     runs = load([*poor, *good])
-    found = repeats(runs)
+    found = group_repeats(runs)
     assert [group.name for group in found] == ["good-seed0 and 2 more", "poor-seed0 and 2 more"]
     assert found[0].pooled["gain"]["mean"] == pytest.approx(0.05)
     text = lines(found)
@@ -111,21 +111,21 @@ def test_repeats_are_taken_together_and_ranked(tmp_path: Path) -> None:
     assert "cannot be shown to change" in text[1] and "more real images bring" not in text[1]
     assert "good-seed0 and 2 more and poor-seed0 and 2 more differ by +0.05" in text[2]
     assert "over 3 repeats: beyond chance." in text[2]
-    html = compare([*poor, *good]).read_text()
+    html = compare_runs([*poor, *good]).read_text()
     assert "Over repeats" in html and text[0] in html
 
 
 def test_a_gain_over_repeats_that_is_gone_at_equal_specificity_is_none(tmp_path: Path) -> None:
     runs = repeated(tmp_path, "good", [0.05, 0.056, 0.044])
-    before = lines(repeats(load(runs)))[0]
+    before = lines(group_repeats(load(runs)))[0]
     assert "Where every arm has that specificity on test: 0.60 with oversampling, the best there, 0.65" in before
     for run in runs:
         rewrite_metrics(run, lambda metrics: metrics["recall"]["matched"]["recall"].update(weighted=0.7))
-    after = lines(repeats(load(runs)))[0]
+    after = lines(group_repeats(load(runs)))[0]
     assert "cannot be shown to change" in after and "so the change is not called one" in after
     assert "0.70 with a class-weighted loss, the best there" in after and "more real images bring" not in after
     rewrite_metrics(runs[1], lambda metrics: metrics["recall"].pop("matched"))  # a run of an older version
-    assert "synthetic images raised" in lines(repeats(load(runs)))[0]
+    assert "synthetic images raised" in lines(group_repeats(load(runs)))[0]
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (1, 4, 0, 3, 2)])
@@ -143,18 +143,18 @@ def test_groups_that_measure_different_things_are_not_compared(tmp_path: Path) -
     two = repeated(tmp_path, "two", [0.2, 0.3], finetune={"steps": 2000})
     for run in two:
         rewrite_metrics(run, lambda metrics: metrics["recall"].update(specificity=0.8))
-    assert "do not measure the same: not comparable" in lines(repeats(load([*one, *two])))[2]
+    assert "do not measure the same: not comparable" in lines(group_repeats(load([*one, *two])))[2]
 
 
 def test_equal_gains_are_no_certainty(tmp_path: Path) -> None:
-    text = lines(repeats(load(repeated(tmp_path, "equal", [0.05, 0.05]))))
+    text = lines(group_repeats(load(repeated(tmp_path, "equal", [0.05, 0.05]))))
     assert "cannot be shown to change" in text[0] and "its spread is not known" in text[0]
 
 
 def test_a_repeat_without_synthetic_images_is_named_not_left_out(tmp_path: Path) -> None:
     runs = repeated(tmp_path, "odd", [0.05, 0.06])
     rewrite_metrics(runs[1], lambda metrics: metrics["recall"]["arms"].pop("synthetic"))
-    assert lines(repeats(load(runs))) == [
+    assert lines(group_repeats(load(runs))) == [
         "odd-seed0 and 1 more cannot be taken together: odd-seed1 measured no synthetic images."
     ]
 

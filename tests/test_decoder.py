@@ -20,7 +20,7 @@ from synthimg.config import Finetune
 from synthimg.core.device import CPU
 from synthimg.core.seeds import derive
 from synthimg.diffusion import base, cache, decoder
-from synthimg.diffusion.train import Cached, draw, train
+from synthimg.diffusion.train import Cached, draw, training_loop
 from synthimg.pretrain.autoencoder import Perceptual
 from synthimg.vision.features import lite
 
@@ -91,7 +91,9 @@ def test_unseen_pictures_come_back_closer(tmp_path: Path, accelerator: Accelerat
     moments = cache.moments(pipeline, seen, False, tmp_path)
     cached = Cached(moments, prompts, torch.zeros(32, dtype=torch.long), np.full(32, 1 / 32), seen, np.arange(32))
     loss = decoder.reconstruction(cached, pipeline.vae.config.scaling_factor, settings, accelerator)
-    steps = list(train(decoder.trainable(pipeline.vae), loss, settings, 40, 1e-3, tmp_path / "steps", 0, accelerator))
+    steps = list(
+        training_loop(decoder.trainable(pipeline.vae), loss, settings, 40, 1e-3, tmp_path / "steps", 0, accelerator)
+    )
     assert len(steps) == 40
     pipeline.vae.eval()
     assert distance() < 0.8 * before

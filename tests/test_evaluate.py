@@ -21,7 +21,7 @@ from synthimg.evaluation.arms import ARMS, SYMMETRIES, headed, symmetric
 from synthimg.evaluation.classifier import drawn_by, order, row_weights
 from synthimg.reporting import page
 from synthimg.reporting.verdict import CONTROLS
-from synthimg.stages.evaluate import evaluate
+from synthimg.stages.evaluate import evaluate_run
 
 SMALL = {"evaluate": {"seeds": 2, "steps": 20, "batch_size": 16, "bootstrap": 50, "extractor": "efficientnet-lite0"}}
 FILES = ("metrics.json", "predictions.parquet", "thresholds.parquet")
@@ -30,7 +30,7 @@ FILES = ("metrics.json", "predictions.parquet", "thresholds.parquet")
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Config:
     config = fake_run(tmp_path_factory.mktemp("evaluate"), overrides=SMALL)
-    evaluate(config)
+    evaluate_run(config)
     return config
 
 
@@ -112,7 +112,7 @@ def test_test_labels_reach_nothing_but_the_count(done: Config, tmp_path: Path) -
     records.loc[tested, "label"] = records.loc[tested, "label"].to_numpy()[::-1]
     write_table(other.folder / "dataset" / "records.parquet", records)
     shutil.rmtree(other.folder / "evaluate" / "features")
-    evaluate(other)
+    evaluate_run(other)
     assert digest(other.folder / "evaluate" / FILES[2]) == digest(done.folder / "evaluate" / FILES[2])
     mine, theirs = (pd.read_parquet(config.folder / "evaluate" / FILES[1]) for config in (other, done))
     assert not mine["label"].equals(theirs["label"])
@@ -136,11 +136,11 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
     original = stage_module.kept
     monkeypatch.setattr(stage_module, "kept", dying)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(other)
+        evaluate_run(other)
     monkeypatch.undo()
     kept = {file: file.stat().st_mtime_ns for file in (other.folder / "evaluate" / "checkpoints").rglob("*.npy")}
     assert len(kept) == after
-    evaluate(other)
+    evaluate_run(other)
     assert all(file.stat().st_mtime_ns == when for file, when in kept.items())
     for name in (*FILES, "manifest.json"):
         assert digest(other.folder / "evaluate" / name) == digest(done.folder / "evaluate" / name), name
@@ -168,7 +168,7 @@ def test_without_an_arm_of_mirror_images_the_others_train_all_the_same(done: Con
 def test_a_finished_evaluation_is_left_alone(done: Config) -> None:
     file = done.folder / "evaluate" / "metrics.json"
     when = file.stat().st_mtime_ns
-    assert evaluate(done) == file.parent
+    assert evaluate_run(done) == file.parent
     assert file.stat().st_mtime_ns == when
 
 
@@ -185,7 +185,7 @@ def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) ->
         "dirty": {"train": 4, "reserve": 0, "validation": 3, "test": 3},
     }
     config = fake_run(tmp_path, overrides=SMALL, accepted=0, counts=counts, planned=3)
-    evaluate(config)
+    evaluate_run(config)
     found = metrics_of(config)
     assert list(found["recall"]["arms"]) == [name for name in ARMS if name not in ("synthetic", "oracle")]
     assert found["recall"]["gain"] is None and found["recall"]["oracle_gap_closed"] is None
@@ -199,7 +199,7 @@ def test_finetuned_classifiers_take_the_same_road(tmp_path: Path) -> None:
     settings = {"evaluate": {**SMALL["evaluate"], "classifier": "finetune", "seeds": 1, "steps": 1, "batch_size": 4,
                              "beside": "augmented", "arms": ["augmented", "smote", "synthetic", "oracle"]}}  # fmt: skip
     config = fake_run(tmp_path, overrides=settings, planned=3, accepted=2)
-    evaluate(config)
+    evaluate_run(config)
     found = metrics_of(config)["recall"]
     assert list(found["arms"]) == ["augmented", "synthetic", "oracle"]
     assert found["classifier"] == "finetune" and found["best_control"] == "augmented"
@@ -213,14 +213,14 @@ def test_splits_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:
     }
     config = fake_run(tmp_path, overrides=SMALL, counts=counts, planned=2)
     with pytest.raises(UserError, match=f"no images of '{RARE}' in test"):
-        evaluate(config)
+        evaluate_run(config)
 
 
 def test_missing_filter_is_named(tmp_path: Path) -> None:
     config = fake_run(tmp_path, planned=2)
     (config.folder / "filter" / "manifest.json").unlink()
     with pytest.raises(UserError, match="synthimg filter"):
-        evaluate(config)
+        evaluate_run(config)
 
 
 def test_every_arm_has_words_everywhere() -> None:

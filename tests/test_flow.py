@@ -21,7 +21,7 @@ from synthimg.config import Config, parse
 from synthimg.core.stage import digest
 from synthimg.errors import UserError
 from synthimg.pipeline import run
-from synthimg.tools.preview import MARGIN, preview
+from synthimg.tools.preview import MARGIN, preview_grid
 
 METHODS = ["text", "image", "from_common", "controlnet", "inpaint", "transplant", "procedural"]
 KINDS = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}
@@ -106,7 +106,7 @@ def test_where_no_model_draws_none_is_trained_or_even_looked_for(folders: tuple[
     assert "Synthetic" in (config.folder / "report.html").read_text()
     made = pd.read_parquet(config.folder / "generate" / "plan.parquet")
     cells = captions.grid(captions.load(config.dataset.prompts), config.generate.axes)
-    with Image.open(preview(config)) as table:
+    with Image.open(preview_grid(config)) as table:
         assert table.width == len(cells) * config.resolution  # a single axis: a line for each method
         grid = np.asarray(table)
     side, line = config.resolution, config.resolution + MARGIN
@@ -176,7 +176,7 @@ def test_preview_draws_the_whole_grid_beside_the_stages(finished: Config, tmp_pa
     shutil.copytree(finished.folder, tmp_path / finished.name)
     config, side = finished.model_copy(update={"outputs": str(tmp_path)}), finished.resolution
     before = {path: path.stat().st_mtime_ns for path in config.folder.rglob("*") if path.is_file()}
-    path = preview(config)
+    path = preview_grid(config)
     cells = len(captions.grid(captions.load(config.dataset.prompts), config.generate.axes))
     with Image.open(path) as table:
         assert table.width == cells * side  # a single axis: one row

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from synthimg.config import Finetune
 from synthimg.core.device import choose_precision
 from synthimg.diffusion import adapters, base, cache, sample
-from synthimg.diffusion.train import Cached, denoising, predict_unet, train
+from synthimg.diffusion.train import Cached, denoising, predict_unet, training_loop
 
 CPU = torch.device("cpu")
 
@@ -63,7 +63,7 @@ def test_one_lora_step_and_a_picture_at_full_size(tmp_path: Path) -> None:
     accelerator = Accelerator(cpu=True, mixed_precision="bf16" if choose_precision("auto", CPU) == "bf16" else "no")
     predict, schedule = predict_unet(lambda pooled, count: None), base.training_schedule(pipeline.scheduler)
     loss = denoising(predict, schedule, data, settings, accelerator)
-    steps = list(train(pipeline.unet, loss, settings, 1, 1e-4, tmp_path / "checkpoints", 0, accelerator))
+    steps = list(training_loop(pipeline.unet, loss, settings, 1, 1e-4, tmp_path / "checkpoints", 0, accelerator))
     assert [step.number for step in steps] == [1]
     adapters.save(pipeline, settings, tmp_path / "adapter")
 
@@ -71,5 +71,5 @@ def test_one_lora_step_and_a_picture_at_full_size(tmp_path: Path) -> None:
     again = base.load(str(folder), CPU)
     adapters.load(again, tmp_path / "adapter")
     sample.use_precision(again.unet, choose_precision("auto", CPU))
-    images = sample.sample(again, data.prompts.rows([1]), data.prompts.rows([0]), [0], 2, 3.0, 512)
+    images = sample.sample_images(again, data.prompts.rows([1]), data.prompts.rows([0]), [0], 2, 3.0, 512)
     assert images.shape == (1, 512, 512, 3)

@@ -239,7 +239,7 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline: object, start: bool) -
     picture = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), dtype=np.uint8)
 
     def images(rows: list[int]) -> np.ndarray:
-        return sample.sample(
+        return sample.sample_images(
             pipeline, prompts.rows([row % 2 for row in rows]), prompts.rows([2] * len(rows)), [100 + row for row in rows],
             4, 3.0, 64, start=picture[rows] if start else None, strength=0.5,
         )  # fmt: skip
@@ -272,8 +272,8 @@ def test_inpainting_keeps_what_lies_outside_the_region_and_paints_within() -> No
     both = prompts.rows([0, 0]), prompts.rows([1, 1]), [3, 4]
     again = base.reconstruct(pipeline, start).astype(int)
     far = ~ndimage.binary_dilation(region, np.ones((1, 25, 25), bool))
-    drawn = sample.sample(pipeline, *both, **settings, region=region)
-    free = sample.sample(pipeline, *both, **settings)
+    drawn = sample.sample_images(pipeline, *both, **settings, region=region)
+    free = sample.sample_images(pipeline, *both, **settings)
     # the decoder's group norms see the whole picture, so what is put back as latents comes back nearly, not wholly
     assert np.abs(drawn - again)[far].mean() < np.abs(free - again)[far].mean() / 4
     assert np.abs(drawn - again)[region].mean() > 4 * np.abs(drawn - again)[far].mean()

@@ -7,7 +7,7 @@ from PIL import Image
 from synthimg import config
 from synthimg.data import consent, records
 from synthimg.errors import UserError
-from synthimg.tools.init import init
+from synthimg.tools.init import write_config
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def test_a_table_is_understood_and_consent_is_left_to_the_person(here, capsys):
     for row in rows:
         Image.new("L", (8, 8)).save(folder / "images" / f"{row['image_id']}.jpg")
     pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
-    path = init(folder)
-    made = config.load(path)
+    path = write_config(folder)
+    made = config.load_config(path)
     assert path.name == "skin.yaml" and made.dataset.rare_class == "df" and made.dataset.label_column == "dx"
     assert made.dataset.group_column == "lesion_id" and made.dataset.image == "images/{image_id}.jpg"
     assert len(records.make_records(records.open_source(made.dataset.path), made.dataset)) == 20
@@ -34,7 +34,7 @@ def test_a_table_is_understood_and_consent_is_left_to_the_person(here, capsys):
         consent.effective(made.dataset.consent, None)
     text = path.read_text()
     with pytest.raises(UserError, match="exists already"):
-        init(folder)
+        write_config(folder)
     assert path.read_text() == text and sorted(p.name for p in here.iterdir()) == ["skin", "skin.yaml"]
 
 
@@ -42,18 +42,18 @@ def test_image_folder_and_no_label(here):
     for name in ("it's/x", "b/1", "b/2"):
         (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "parts" / f"{name}.png").touch()
-    assert config.load(init("parts")).dataset.rare_class == "it's"
+    assert config.load_config(write_config("parts")).dataset.rare_class == "it's"
     (here / "t.csv").write_text("file_name,colour\nx,y\n")
     with pytest.raises(UserError, match="no column that looks like a label"):
-        init("t.csv")
+        write_config("t.csv")
 
 
 def test_the_recipe_is_that_of_the_embedded_model(here):
     for name in ("rare/1", "common/1", "common/2"):
         (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "parts" / f"{name}.png").touch()
-    made = config.load(init("parts"))
-    known = config.load(Path(__file__).parents[1] / "configs" / "embedded.yaml")
+    made = config.load_config(write_config("parts"))
+    known = config.load_config(Path(__file__).parents[1] / "configs" / "embedded.yaml")
     every = {"checkpoint_every": made.finetune.checkpoint_every, "validate_every": made.finetune.validate_every}
     assert made.finetune == known.finetune.model_copy(update=every)
     # cracks are for panels alone; the model's methods keep their proportions
@@ -67,11 +67,11 @@ def test_the_recipe_is_that_of_the_embedded_model(here):
     for number in range(200):
         (here / "parts" / "common" / f"x{number}.png").touch()
     (here / "parts.yaml").unlink()
-    path = init("parts")
-    assert config.load(path).generate.count == 250 and "count: 250 " in path.read_text()  # 0.6 * 42 is 25
+    path = write_config("parts")
+    assert config.load_config(path).generate.count == 250 and "count: 250 " in path.read_text()  # 0.6 * 42 is 25
 
 
 def test_elpv(here):
     pytest.importorskip("elpv_dataset")
-    made = config.load(init("pypi:elpv-dataset"))
+    made = config.load_config(write_config("pypi:elpv-dataset"))
     assert made.dataset.rare_class == "defective" and made.dataset.classes == ["functional", "defective"]

@@ -16,7 +16,7 @@ from torch_fidelity.metric_kid import kernel_mmd, kid_features_to_metric
 from synthimg.config import Evaluate
 from synthimg.errors import UserError
 from synthimg.metrics import marginals, nearest, quality
-from synthimg.metrics.frechet import frechet
+from synthimg.metrics.frechet import frechet_distance
 from synthimg.metrics.kernel import kernel_distance, mmd2
 from synthimg.vision import features
 
@@ -42,30 +42,30 @@ def reference_fid(first: np.ndarray, second: np.ndarray) -> float:
 @pytest.mark.parametrize(("m", "n"), [(200, 300), (25, 400), (60, 60)])
 def test_frechet_equals_torch_fidelity(m: int, n: int) -> None:
     first, second = vectors(1, m), vectors(2, n, shift=0.3)
-    assert frechet(first, second) == pytest.approx(reference_fid(first, second), rel=1e-6)
+    assert frechet_distance(first, second) == pytest.approx(reference_fid(first, second), rel=1e-6)
 
 
 def test_frechet_equals_torch_fidelity_with_fewer_pictures_than_features() -> None:
     # The reference takes roots of eigenvalues that are zero but for rounding, so it is itself good to about 1e-6 only.
     first, second = vectors(3, 20, width=64), vectors(4, 30, width=64, shift=0.5)
-    assert frechet(first, second) == pytest.approx(reference_fid(first, second), rel=1e-5)
+    assert frechet_distance(first, second) == pytest.approx(reference_fid(first, second), rel=1e-5)
 
 
 @settings(max_examples=25, deadline=None)
 @given(SEEDS, st.integers(2, 40), st.integers(2, 40))
 def test_frechet_is_a_symmetric_distance(seed: int, m: int, n: int) -> None:
     first, second = vectors(seed, m), vectors(seed + 7, n)
-    there, back = frechet(first, second), frechet(second, first)
+    there, back = frechet_distance(first, second), frechet_distance(second, first)
     assert there is not None and there >= 0
     assert there == pytest.approx(back, rel=1e-9)
     spread = first.astype(np.float64).var(axis=0).sum()
-    assert frechet(first, first) == pytest.approx(0, abs=1e-9 * max(1, spread))
+    assert frechet_distance(first, first) == pytest.approx(0, abs=1e-9 * max(1, spread))
 
 
 def test_frechet_of_known_gaussians_and_of_too_few() -> None:
     base = vectors(5, 50)
-    assert frechet(base, base + 2) == pytest.approx(4 * base.shape[1], rel=1e-5)
-    assert frechet(base[:1], base) is None
+    assert frechet_distance(base, base + 2) == pytest.approx(4 * base.shape[1], rel=1e-5)
+    assert frechet_distance(base[:1], base) is None
 
 
 def test_kernel_distance_equals_torch_fidelity() -> None:
@@ -91,7 +91,7 @@ def test_kernel_distance_is_unbiased_where_frechet_is_not() -> None:
     same = [(rng.standard_normal((12, 6)), rng.standard_normal((12, 6))) for _ in range(600)]
     values = np.array([mmd2(first, second) for first, second in same])
     assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
-    assert np.mean([frechet(*pair) or 0 for pair in same]) > 0.5  # type: ignore[arg-type]
+    assert np.mean([frechet_distance(*pair) or 0 for pair in same]) > 0.5  # type: ignore[arg-type]
 
 
 def test_kernel_distance_needs_four_pictures() -> None:
@@ -102,7 +102,7 @@ def test_kernel_distance_needs_four_pictures() -> None:
 def test_marginals_equal_scipy_and_leave_nan_out() -> None:
     rng = np.random.default_rng(0)
     real, made = rng.normal(0, 2, 80), rng.normal(1, 2, 50)
-    found = marginals.compare(np.append(real, np.nan), made, (real[:40], real[40:]))
+    found = marginals.compare_marginals(np.append(real, np.nan), made, (real[:40], real[40:]))
     reference = stats.ks_2samp(real, made)
     assert found["ks"] == pytest.approx(reference.statistic)
     assert found["p"] == pytest.approx(reference.pvalue)
@@ -111,13 +111,13 @@ def test_marginals_equal_scipy_and_leave_nan_out() -> None:
 
 
 def test_marginals_of_nothing_and_of_constants() -> None:
-    nothing = marginals.compare(np.ones(4), np.empty(0), (np.ones(2), np.ones(2)))
+    nothing = marginals.compare_marginals(np.ones(4), np.empty(0), (np.ones(2), np.ones(2)))
     assert nothing == {"ks": None, "p": None, "wasserstein": None, "floor": {"ks": 0.0, "wasserstein": None}}
 
 
 def test_nearest_equals_brute_force_and_does_not_depend_on_chunks() -> None:
     queries, references = vectors(1, 30), vectors(2, 50)
-    index, distance = nearest.nearest(queries, references, chunk=7)
+    index, distance = nearest.nearest_neighbours(queries, references, chunk=7)
     one, two = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (queries, references))
     expected = 1 - one @ two.T
     assert (index == expected.argmin(axis=1)).all()
@@ -127,8 +127,8 @@ def test_nearest_equals_brute_force_and_does_not_depend_on_chunks() -> None:
 def test_copies_are_found_and_honest_images_pass() -> None:
     training, held_out = vectors(1, 40), vectors(2, 200)
     threshold = nearest.copy_threshold(held_out, training, 0.05)
-    assert (nearest.nearest(held_out, training)[1] <= threshold).mean() == pytest.approx(0.05, abs=0.01)
-    assert (nearest.nearest(training * 1.0001, training)[1] <= threshold).all()
+    assert (nearest.nearest_neighbours(held_out, training)[1] <= threshold).mean() == pytest.approx(0.05, abs=0.01)
+    assert (nearest.nearest_neighbours(training * 1.0001, training)[1] <= threshold).all()
     assert nearest.copy_threshold(held_out[:0], training, 0.05) == nearest.NOISE
 
 

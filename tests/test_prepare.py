@@ -12,7 +12,7 @@ from synthimg.attributes import estimators
 from synthimg.data import images, prepared
 from synthimg.errors import UserError
 from synthimg.stages import prepare as stage_prepare
-from synthimg.stages.prepare import prepare
+from synthimg.stages.prepare import prepare_dataset
 
 CONSENT = {"licence": "CC0", "scope": ["research"]}
 HAM = Path(__file__).parents[2] / "shared" / "data" / "ham10000"
@@ -56,7 +56,7 @@ def contents(folder):
 
 def test_the_whole_stage(folder):
     run = settings(folder)
-    out = prepare(run)
+    out = prepare_dataset(run)
     frame, pixels, masks = prepared.load(run.folder)
     assert pixels.shape == (38, 32, 32, 3) and masks.shape == (38, 32, 32) and set(np.unique(masks)) == {255}
     assert frame["mask"].all() and frame["id"].str.fullmatch("[0-9a-f]{16}").all()
@@ -71,15 +71,15 @@ def test_the_whole_stage(folder):
     assert summary["classes"]["rare"]["train"] == 3 and summary["classes"]["rare"]["reserve"] > 0
     assert not frame[frame["split"] == "test"]["group"].isin(frame[frame["split"] != "test"]["group"]).any()
     before = (out / "manifest.json").stat().st_mtime_ns
-    assert prepare(run) == out and (out / "manifest.json").stat().st_mtime_ns == before
+    assert prepare_dataset(run) == out and (out / "manifest.json").stat().st_mtime_ns == before
 
     (folder / "001.png").unlink()
     with pytest.raises(UserError, match="have changed since"):
-        prepare(run)
+        prepare_dataset(run)
 
 
 def test_row_order_does_not_matter_and_a_killed_stage_continues(folder, monkeypatch):
-    whole = contents(prepare(settings(folder)))
+    whole = contents(prepare_dataset(settings(folder)))
     shutil.rmtree(folder.parent / "out")
     table = pd.read_csv(folder / "metadata.csv", dtype=str, keep_default_na=False)
     monkeypatch.setattr(stage_prepare, "PART", 10)
@@ -92,14 +92,14 @@ def test_row_order_does_not_matter_and_a_killed_stage_continues(folder, monkeypa
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(stage_prepare, "_write_part", dying)
-        prepare(settings(folder))
+        prepare_dataset(settings(folder))
     kept = list((folder.parent / "out").rglob("part.npz"))
     assert len(kept) == 2
-    assert contents(prepare(settings(folder))) == whole
+    assert contents(prepare_dataset(settings(folder))) == whole
 
     shutil.rmtree(folder.parent / "out")
     table.sample(frac=1, random_state=1).to_csv(folder / "metadata.csv", index=False)
-    again = contents(prepare(settings(folder)))
+    again = contents(prepare_dataset(settings(folder)))
     assert again["records.parquet"] == whole["records.parquet"] and again["pixels.npy"] == whole["pixels.npy"]
 
 
@@ -107,7 +107,7 @@ def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
     for number in range(1, 30, 3):
         shutil.copy(folder / f"{number:03}.png", folder / f"{number + 1:03}.png")
     run = settings(folder, group_column=None, rare_budget=None)
-    prepare(run)
+    prepare_dataset(run)
     frame, pixels, _ = prepared.load(run.folder)
     keys = [pixels[row].tobytes() for row in range(len(pixels))]
     assert frame.groupby(keys)["split"].nunique().max() == 1 and frame["group"].nunique() < len(frame)
@@ -127,7 +127,7 @@ def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
 ])  # fmt: skip
 def test_mistakes_are_named(folder, changes, message):
     with pytest.raises(UserError, match=message):
-        prepare(settings(folder, **changes))
+        prepare_dataset(settings(folder, **changes))
     assert not (folder.parent / "out" / "run" / "dataset").exists()
 
 
@@ -136,7 +136,7 @@ def test_elpv(tmp_path):
     dataset = {"path": "pypi:elpv-dataset", "classes": ["functional", "defective"], "rare_class": "defective",
                "rare_budget": 8, "prompts": "solar-cell", "limit": 40}  # fmt: skip
     run = config.parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "dataset": dataset})
-    summary = json.loads((prepare(run) / "summary.json").read_text())
+    summary = json.loads((prepare_dataset(run) / "summary.json").read_text())
     assert summary["licence"] == "CC BY-NC-SA 4.0"
     assert {label: sum(counts.values()) for label, counts in summary["classes"].items()} == {
         "defective": 40,

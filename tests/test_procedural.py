@@ -45,7 +45,7 @@ def test_a_rendered_scene_is_an_intact_one_times_its_defects(kind: Defects, monk
     assert mask.any() and (factor[mask > 0] - 1).abs().min() > 0.1
     # before the camera: its blur mixes neighbours
     monkeypatch.setattr(
-        import_module("synthimg.scenes.render"), "_photograph", lambda scene, image, canvas, generator: image
+        import_module("synthimg.scenes.drawing"), "_photograph", lambda scene, image, canvas, generator: image
     )
     drawn, plain = scenes.render(scene, 48)[0], scenes.render(intact, 48)[0]
     torch.testing.assert_close(drawn, (plain * factor).clamp(0, 1))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 
-from synthimg.metrics.comparison import Outcome, arrange, compare, confusion, curve, gain, levels
+from synthimg.metrics.comparison import Outcome, arrange, compare_arms, confusion, curve, gain, levels
 from synthimg.metrics.recall import auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 # Few distinct values, so that ties are common.
@@ -132,7 +132,7 @@ def test_comparison_takes_the_best_control_and_pairs_the_arms() -> None:
         "synthetic": outcome(1, 0.7),
         "oracle": outcome(1, 1.0),
     }
-    found = compare(arms, test, 0.95)
+    found = compare_arms(arms, test, 0.95)
     assert found["best_control"] == "weighted"
     means = {arm: part["recall_at_specificity"]["mean"] for arm, part in found["arms"].items()}
     assert found["gain"]["mean"] == pytest.approx(means["synthetic"] - means["weighted"])
@@ -166,7 +166,7 @@ def test_equal_specificity_is_equal_and_takes_its_own_best_control() -> None:
     test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
     loose, strict = outcome(1, 0.1), outcome(1, 0.5)
     loose = Outcome(loose.scores, loose.predicted, np.zeros(3))
-    found = compare({"real": loose, "weighted": strict, "synthetic": outcome(1, 0.6)}, test, 0.8)
+    found = compare_arms({"real": loose, "weighted": strict, "synthetic": outcome(1, 0.6)}, test, 0.8)
     assert found["best_control"] == "real" and found["arms"]["real"]["recall_at_specificity"]["mean"] == 1
     matched = found["matched"]
     assert matched["best_control"] == "weighted"
@@ -184,7 +184,7 @@ def test_confusion_counts_every_image_once() -> None:
 
 def test_an_arm_against_itself_gains_nothing_as_far_as_so_few_images_tell() -> None:
     test = arrange(LABELS, GROUPS, "rare", 300, seed=0)
-    found = compare({"real": outcome(2, 0.3), "synthetic": outcome(2, 0.3)}, test, 0.95)
+    found = compare_arms({"real": outcome(2, 0.3), "synthetic": outcome(2, 0.3)}, test, 0.95)
     for change, groups in ((found["gain"], test.rare_groups), (found["common"]["specificity_change"], test.other_groups)):
         reach = 1 - 0.05 ** (1 / groups)
         assert change["mean"] == 0 and change["ci95"] == [-round(reach, 12), round(reach, 12)]
@@ -194,7 +194,7 @@ def test_an_arm_against_itself_gains_nothing_as_far_as_so_few_images_tell() -> N
 @pytest.mark.parametrize("names", [("real",), ("oracle",), ("real", "oracle"), ()])
 def test_without_synthetic_arm_there_is_no_gain(names: tuple[str, ...]) -> None:
     test = arrange(LABELS, GROUPS, "rare", 50, seed=0)
-    found = compare({name: outcome(1, 0.2) for name in names}, test, 0.95)
+    found = compare_arms({name: outcome(1, 0.2) for name in names}, test, 0.95)
     assert found["gain"] is None and found["oracle_gap_closed"] is None
 
 

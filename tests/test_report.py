@@ -15,7 +15,7 @@ from fake_run import fake_run, rewrite_metrics
 
 from synthimg.errors import UserError
 from synthimg.reporting import charts, gallery
-from synthimg.stages.report import marginals, report, shared
+from synthimg.stages.report import marginals, shared, write_report
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -44,7 +44,7 @@ class Balance(HTMLParser):
 
 def page(tmp_path: Path, **options: object) -> str:
     config = fake_run(tmp_path, **options)  # type: ignore[arg-type]
-    report(config)
+    write_report(config)
     return (config.folder / "report.html").read_text()
 
 
@@ -75,7 +75,7 @@ def test_how_many_real_images_the_accepted_ones_start_from(tmp_path: Path) -> No
     plan = pd.read_parquet(config.folder / "generate" / "plan.parquet")
     made = plan.merge(pd.read_parquet(config.folder / "filter" / "decisions.parquet"), on="id")
     started = made[made.accepted & (made.source != "")]
-    report(config)
+    write_report(config)
     html = (config.folder / "report.html").read_text()
     total = f"{len(started)} of the {int(made.accepted.sum())} accepted pictures start from a real image"
     assert len(started) > started.source.nunique() > 1
@@ -92,7 +92,7 @@ def test_images_that_changed_sides_are_counted_and_shown(tmp_path: Path) -> None
     found = {"synthetic": set(rare[:3]), "oversampled": set(rare[2:4])}
     hit = [row.id in found.get(row.arm, ()) and row.seed != 0 for row in predictions.itertuples()]  # most seeds, not all
     predictions.assign(score=np.where(hit, 0.9, 0.1)).to_parquet(path)
-    report(config)
+    write_report(config)
     html = (config.folder / "report.html").read_text()
     assert f"Of {len(rare)} real defective test images, 1 are found both by the best control" in html
     assert "2 only with them, 1 no longer with them" in html
@@ -105,26 +105,26 @@ def test_attributes_that_are_not_followed_or_not_measured_are_named(tmp_path: Pa
     assert "follows the request in part" in html and "not measured: no estimator" in html and "cannot be told" in html
     config = fake_run(tmp_path / "deaf")
     rewrite_metrics(config.folder, lambda metrics: metrics["compliance"]["brightness"]["text"].update(share=0.35, p=0.4))
-    report(config)
+    write_report(config)
     assert "not shown to follow the request" in (config.folder / "report.html").read_text()
 
 
 def test_same_bytes_from_another_folder_and_nothing_twice(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
-    folder = report(config)
+    folder = write_report(config)
     first, manifest = (config.folder / "report.html").read_bytes(), (folder / "manifest.json").read_bytes()
     stamp = (config.folder / "report.html").stat().st_mtime_ns
-    assert report(config) == folder
+    assert write_report(config) == folder
     assert (config.folder / "report.html").stat().st_mtime_ns == stamp
     (config.folder / "report.html").unlink()
     (folder / "manifest.json").unlink()
-    report(config)
+    write_report(config)
     assert (config.folder / "report.html").read_bytes() == first
     assert (folder / "manifest.json").read_bytes() == manifest
     moved = config.model_copy(update={"outputs": str(tmp_path / "elsewhere")})
     (tmp_path / "outputs").rename(tmp_path / "elsewhere")
     (moved.folder / "report.html").unlink()
-    report(moved)
+    write_report(moved)
     assert (moved.folder / "report.html").read_bytes() == first
 
 
@@ -132,7 +132,7 @@ def test_unfinished_stage_is_named(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
     (config.folder / "filter" / "manifest.json").unlink()
     with pytest.raises(UserError, match="filter: this stage has not finished"):
-        report(config)
+        write_report(config)
 
 
 def test_nothing_accepted_and_no_scores(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_nothing_accepted_and_no_scores(tmp_path: Path) -> None:
         del metrics["recall"]["arms"]["synthetic"]
 
     rewrite_metrics(config.folder, empty)
-    report(config)
+    write_report(config)
     html = (config.folder / "report.html").read_text()
     assert "No synthetic image of defective was accepted out of 24 made" in html
     assert "none accepted" in html
@@ -160,7 +160,7 @@ def test_runs_without_curve_confusion_or_portions_have_a_page(tmp_path: Path, mi
             section.pop(name) if missing == "absent" else section.update({name: None})
 
     rewrite_metrics(config.folder, change)
-    report(config)
+    write_report(config)
     html = (config.folder / "report.html").read_text()
     assert "At other thresholds" not in html and "it comes from" not in html and "before and after" not in html
 
@@ -172,14 +172,14 @@ def test_one_size_and_nothing_to_leave_out_say_nothing(tmp_path: Path) -> None:
         metrics["portions"] |= {"sizes": metrics["portions"]["sizes"][-1:], "without": []}
 
     rewrite_metrics(config.folder, change)
-    report(config)
+    write_report(config)
     assert "it comes from" not in (config.folder / "report.html").read_text()
 
 
 def test_inception_scores_are_called_fid(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
     rewrite_metrics(config.folder, lambda metrics: metrics["quality"].update(extractor="inception"))
-    folder = report(config)
+    folder = write_report(config)
     html = (config.folder / "report.html").read_text()
     assert '<th scope="row">FID</th>' in html
     assert "share one backbone" not in html

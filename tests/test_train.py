@@ -17,7 +17,7 @@ from torch import nn
 from synthimg.config import Finetune
 from synthimg.diffusion import checkpoints
 from synthimg.diffusion.base import Prompts
-from synthimg.diffusion.train import Cached, add_noise, denoising, denoising_loss, draw, learning_rate_factor, train
+from synthimg.diffusion.train import Cached, add_noise, denoising, denoising_loss, draw, learning_rate_factor, training_loop
 from synthimg.stages.finetune import draw_weights
 
 EPSILON = DDPMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012)
@@ -52,7 +52,7 @@ def steps(folder: Path, count: int, stop: int | None = None, **changes: Any) -> 
     model, losses = small(), []
     accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
     loss = denoising(lambda m, x, t, p, c: m(x), EPSILON, data(), settings, accelerator)
-    loop = train(model, loss, settings, count, settings.learning_rate, folder, 7, accelerator)
+    loop = training_loop(model, loss, settings, count, settings.learning_rate, folder, 7, accelerator)
     for step in loop:
         losses.append(step.loss)
         if step.number == stop:
@@ -80,7 +80,7 @@ def test_checkpoint_limit(tmp_path: Path) -> None:
 def test_training_that_moves_nothing_is_a_fault(tmp_path: Path) -> None:
     settings, accelerator = Finetune(batch_size=2, weight_decay=0), Accelerator(cpu=True)
     loss = denoising(lambda m, x, t, p, c: 0 * m(x), EPSILON, data(), settings, accelerator)
-    loop = train(small(), loss, settings, 2, 1e-30, tmp_path, 0, accelerator)
+    loop = training_loop(small(), loss, settings, 2, 1e-30, tmp_path, 0, accelerator)
     with pytest.raises(RuntimeError, match="no weight has moved"):
         list(loop)
 
@@ -88,7 +88,7 @@ def test_training_that_moves_nothing_is_a_fault(tmp_path: Path) -> None:
 def test_loss_that_is_not_finite_stops_at_once(tmp_path: Path) -> None:
     settings, accelerator = Finetune(batch_size=2), Accelerator(cpu=True)
     loss = denoising(lambda m, x, t, p, c: m(x) * float("nan"), EPSILON, data(), settings, accelerator)
-    loop = train(small(), loss, settings, 5, 1e-3, tmp_path, 0, accelerator)
+    loop = training_loop(small(), loss, settings, 5, 1e-3, tmp_path, 0, accelerator)
     with pytest.raises(FloatingPointError, match="step 1"):
         list(loop)
     assert checkpoints.restore(tmp_path, {}, torch.optim.AdamW(small().parameters()), None) == 0

@@ -34,7 +34,7 @@ def test_away_from_both_objects_the_recipient_is_left_but_for_its_exposure(
     mask: NDArray[np.bool_], ground_mask: NDArray[np.bool_], scale: float, symmetry: int, seed: int
 ) -> None:
     image, ground = np.random.default_rng(seed).integers(60, 120, (2, SIDE, SIDE, 3), np.uint8)
-    picture = transplant.transplant(image, mask, ground, ground_mask, scale, symmetry)
+    picture = transplant.transplanted(image, mask, ground, ground_mask, scale, symmetry)
     assert picture.shape == ground.shape and picture.dtype == np.uint8
     assert luma(picture[None]).mean() == pytest.approx(luma(ground[None]).mean(), abs=0.01)
     if ground_mask.any():
@@ -53,7 +53,7 @@ def test_the_object_takes_the_place_and_the_size_of_the_recipients() -> None:
     image = photograph(mask, (200, 200, 200), (200, 0, 0))
     ground = photograph(ground_mask, (200, 200, 200), (0, 0, 200))
     for symmetry in range(8):
-        picture = transplant.transplant(image, mask, ground, ground_mask, 1.5, symmetry).astype(int)
+        picture = transplant.transplanted(image, mask, ground, ground_mask, 1.5, symmetry).astype(int)
         red = (picture[..., 0] - picture[..., 2]) > 100
         assert not ((picture[..., 2] - picture[..., 0]) > 20).any()  # nothing of the blue object is left
         assert red.sum() == pytest.approx(ground_mask.sum(), rel=0.12)
@@ -69,7 +69,7 @@ def test_a_line_one_pixel_wide_is_not_lost(scale: float, shift: int) -> None:
     image, ground = (
         photograph(part, (200, 200, 200), spot) for part, spot in ((mask, (200, 0, 0)), (ground_mask, (0, 0, 200)))
     )
-    picture = transplant.transplant(image, mask, ground, ground_mask, scale, 0).astype(int)
+    picture = transplant.transplanted(image, mask, ground, ground_mask, scale, 0).astype(int)
     red = picture[..., 0] - picture[..., 2] > 25
     assert red.any(1).sum() == pytest.approx(min(44 * scale, SIDE), abs=3)
 
@@ -77,7 +77,7 @@ def test_a_line_one_pixel_wide_is_not_lost(scale: float, shift: int) -> None:
 def test_the_object_is_seen_in_the_tone_of_its_new_ground() -> None:
     mask = disc(32, 32, 10)
     image, ground = photograph(mask, (200, 160, 140), (120, 60, 40)), photograph(mask, (100, 60, 40), (60, 36, 24))
-    picture = transplant.transplant(image, mask, ground, mask, 1.0, 0).astype(float)
+    picture = transplant.transplanted(image, mask, ground, mask, 1.0, 0).astype(float)
     floor = transplant.FLOOR
     wanted = np.array(
         [120 * (100 + floor) / (200 + floor), 60 * (60 + floor) / (160 + floor), 40 * (40 + floor) / (140 + floor)]
@@ -90,7 +90,7 @@ def test_the_object_is_seen_in_the_tone_of_its_new_ground() -> None:
 def test_a_recipient_without_an_object_takes_it_where_it_is() -> None:
     mask = disc(20, 40, 8)
     image = photograph(mask, (200, 200, 200), (200, 0, 0))
-    picture = transplant.transplant(image, mask, np.full_like(image, 150), np.zeros_like(mask), 1.0, 0).astype(int)
+    picture = transplant.transplanted(image, mask, np.full_like(image, 150), np.zeros_like(mask), 1.0, 0).astype(int)
     assert ((picture[..., 0] - picture[..., 1] > 100) == mask).mean() > 0.98
     away = picture[ndimage.distance_transform_edt(~mask) > 2 * transplant.SEAM * SIDE]
     assert np.ptp(away) == 0 and away[0, 0] >= 150

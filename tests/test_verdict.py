@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from fake_run import fake_metrics
 
-from synthimg.reporting.verdict import control_name, judge, number, signed, verdict
+from synthimg.reporting.verdict import control_name, judge, number, outcome_of, signed
 
 
 def text(metrics: dict[str, Any]) -> str:
-    return " ".join(verdict(metrics).sentences())
+    return " ".join(judge(metrics).sentences())
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def text(metrics: dict[str, Any]) -> str:
     ],
 )
 def test_outcomes(gain: float, outcome: str, words: str) -> None:
-    found = verdict(fake_metrics(gain))
+    found = judge(fake_metrics(gain))
     assert found.outcome == outcome
     assert words in found.headline
     assert "the best control, oversampling" in found.headline
@@ -35,16 +35,16 @@ def test_outcomes(gain: float, outcome: str, words: str) -> None:
 def test_an_interval_that_touches_zero_is_no_raise() -> None:
     metrics = fake_metrics(0.04)
     metrics["recall"]["gain"]["ci95"] = [0.0, 0.08]
-    assert judge(metrics) == "unclear"
+    assert outcome_of(metrics) == "unclear"
 
 
 @pytest.mark.parametrize("gain", [0.2, -0.2])
 def test_a_handful_of_groups_proves_nothing(gain: float) -> None:
     metrics = fake_metrics(gain)
     metrics["n"]["test_rare_groups"] = 5
-    assert judge(metrics) == "unclear" and "but 5 groups of test images are too few to tell" in verdict(metrics).headline
+    assert outcome_of(metrics) == "unclear" and "but 5 groups of test images are too few to tell" in judge(metrics).headline
     metrics["n"]["test_rare_groups"] = 6
-    assert judge(metrics) == ("raised" if gain > 0 else "lowered")
+    assert outcome_of(metrics) == ("raised" if gain > 0 else "lowered")
 
 
 def test_several_other_classes_are_told_one_by_one() -> None:
@@ -62,15 +62,15 @@ def test_not_measured(part: str) -> None:
         metrics["recall"]["gain"] = metrics["recall"]["best_control"] = None
     else:
         del metrics["recall"]["arms"]["synthetic"]
-    assert verdict(metrics).outcome == "not measured"
+    assert judge(metrics).outcome == "not measured"
     assert "was not measured" in text(metrics)
 
 
 def test_nothing_accepted() -> None:
     metrics = fake_metrics()
     metrics["n"]["accepted"] = 0
-    assert verdict(metrics).outcome == "not measured"
-    assert verdict(metrics).headline.startswith("No synthetic image of defective was accepted out of 200 made")
+    assert judge(metrics).outcome == "not measured"
+    assert judge(metrics).headline.startswith("No synthetic image of defective was accepted out of 200 made")
 
 
 @pytest.mark.parametrize(
@@ -84,9 +84,9 @@ def test_nothing_accepted() -> None:
 def test_price(change: tuple[float, list[float]], words: str) -> None:
     metrics = fake_metrics()
     metrics["recall"]["common"]["specificity_change"] = {"mean": change[0], "ci95": change[1]}
-    assert words in verdict(metrics).price
+    assert words in judge(metrics).price
     metrics["recall"]["common"] = None
-    assert verdict(metrics).price == ""
+    assert judge(metrics).price == ""
 
 
 @pytest.mark.parametrize(("lower", "paid"), [(0.02, True), (0.01, False), (-0.02, False)])
@@ -95,7 +95,7 @@ def test_a_raise_paid_with_false_alarms_says_so_in_its_sentence(lower: float, pa
         metrics = fake_metrics(gain)
         metrics["recall"]["arms"]["oversampled"]["specificity_at_threshold"]["mean"] = 0.92
         metrics["recall"]["arms"]["synthetic"]["specificity_at_threshold"]["mean"] = 0.92 - lower
-        headline = verdict(metrics).headline
+        headline = judge(metrics).headline
         words = "paid with more false alarms: specificity on test is 0.92 without them, 0.90 with them."
         assert (words in headline) == (paid and gain == 0.05)
         assert "0.92 without" in headline
@@ -106,11 +106,11 @@ def test_a_raise_paid_with_false_alarms_says_so_in_its_sentence(lower: float, pa
 def test_the_reach_of_the_intervals_is_the_last_caveat_and_the_only_standing_one(classifier: str, seeds: bool) -> None:
     metrics = fake_metrics()
     metrics["recall"]["classifier"] = classifier
-    (standing,) = verdict(metrics).caveats
+    (standing,) = judge(metrics).caveats
     assert "one split and one set of synthetic images" in standing
     assert ("only what is drawn by chance" in standing) == seeds
     metrics["n"]["test_rare"] = 40
-    assert verdict(metrics).caveats[-1] == standing
+    assert judge(metrics).caveats[-1] == standing
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_the_reach_of_the_intervals_is_the_last_caveat_and_the_only_standing_one
 def test_caveats_of_counts(key: str, value: int, words: str) -> None:
     metrics = fake_metrics()
     metrics["n"][key] = value
-    assert words in " ".join(verdict(metrics).caveats)
+    assert words in " ".join(judge(metrics).caveats)
 
 
 def test_few_seeds() -> None:
@@ -203,18 +203,18 @@ def test_unknown_control_keeps_its_name() -> None:
 
 def test_a_gain_that_is_gone_at_equal_specificity_is_none() -> None:
     metrics = fake_metrics(gain=0.05, width=0.02)
-    assert verdict(metrics).outcome == "raised"
+    assert judge(metrics).outcome == "raised"
     metrics["recall"]["matched"]["gain"] |= {"mean": -0.03, "ci95": [-0.07, 0.003]}
-    found = verdict(metrics)
+    found = judge(metrics)
     assert found.outcome == "unclear"
     assert "has the same specificity it did not rise" in found.headline
     assert any("−0.03" in text for text in found.context)
     metrics["recall"]["matched"]["gain"] |= {"mean": 0.02, "ci95": [-0.03, 0.06]}
-    found = verdict(metrics)
+    found = judge(metrics)
     assert found.outcome == "unclear"
     assert "the rise (+0.02, 95 % interval −0.03 to +0.06) cannot be told apart from no change." in found.headline
     del metrics["recall"]["matched"]  # a run of an older version
-    assert verdict(metrics).outcome == "raised"
+    assert judge(metrics).outcome == "raised"
 
 
 @pytest.mark.parametrize(
@@ -236,9 +236,9 @@ def test_the_share_of_the_gap_at_equal_specificity(lead: float, words: str) -> N
 
 def test_a_loss_that_is_gone_at_equal_specificity_is_none() -> None:
     metrics = fake_metrics(gain=-0.05, width=0.02)
-    assert verdict(metrics).outcome == "lowered"
+    assert judge(metrics).outcome == "lowered"
     metrics["recall"]["matched"]["gain"] |= {"mean": 0.01, "ci95": [-0.02, 0.04]}
-    found = verdict(metrics)
+    found = judge(metrics)
     assert found.outcome == "unclear"
     assert "fell from" in found.headline and "has the same specificity it did not" in found.headline
     assert "of that gap, and not shown at equal specificity." in " ".join(found.context)

@@ -43,7 +43,7 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
-def sample(
+def sample_images(
     pipeline: Any, prompts: Prompts, negative: Prompts, seeds: Sequence[int], steps: int, guidance: float, resolution: int,
     start: np.ndarray | None = None, strength: float = 1.0, region: np.ndarray | None = None,
     conditions: np.ndarray | None = None, controlnet: ControlNetModel | None = None,

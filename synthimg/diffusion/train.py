@@ -60,7 +60,7 @@ class Step(NamedTuple):
     ema: EMAModel | None
 
 
-def train(
+def training_loop(
     model: nn.Module, loss_of: LossOf, settings: Finetune, steps: int, learning_rate: float, folder: Path, seed: int,
     accelerator: Accelerator,
 ) -> Iterator[Step]:  # fmt: skip

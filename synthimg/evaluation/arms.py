@@ -21,7 +21,7 @@ from ..core.seeds import derive
 from ..data.generated import pictures, plan
 from ..data.prepared import Prepared
 from ..vision.features import Extractor, Features, Pixels, cached, chunks
-from .classifier import Balance, Labels, Probabilities, finetune, head, power_normaliser, randaugment, smote
+from .classifier import Balance, Labels, Probabilities, fit_backbone, fit_head, power_normaliser, randaugment, smote
 
 SYMMETRIES = [(down, right, turn) for turn in (False, True) for down in (1, -1) for right in (1, -1)][1:]
 """The square's but for the identity, three mirrored both ways and four with a quarter turn: (step down, step right, are rows
@@ -68,7 +68,7 @@ ARMS = {
 }
 
 
-def arms(config: Config) -> dict[str, Arm]:
+def arms_of(config: Config) -> dict[str, Arm]:
     """What each arm is in a configuration: synthetic images, and the oracle's real ones, join the control that
     `evaluate.beside` names.
     """
@@ -123,7 +123,7 @@ def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: l
     names, labels = classes_of(frame)
     rare = names.index(config.dataset.rare_class)
     made = ready(extracted.made)
-    specs = arms(config)
+    specs = arms_of(config)
 
     @cache
     def views(split: str) -> list[Features]:
@@ -147,7 +147,7 @@ def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: l
         inputs, codes, counts = joined(parts)
         if spec.smote:
             inputs, codes, counts = smote(inputs, codes, derive(seed, "smote"))
-        return head(inputs, codes, len(names), queries, seed, spec.balance, spec.mix, counts)
+        return fit_head(inputs, codes, len(names), queries, seed, spec.balance, spec.mix, counts)
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
         spec = specs[arm]
@@ -164,7 +164,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     names, labels = classes_of(frame)
     rare = names.index(config.dataset.rare_class)
     queries = data.pixels[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
-    specs = arms(config)
+    specs = arms_of(config)
 
     def fit(arm: str, number: int, only: list[str]) -> Probabilities:
         spec = specs[arm]
@@ -178,7 +178,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
             parts += [alike(part, rare, config.evaluate.synthetic_weight) for part in made]
         pixels, targets, counts = joined(parts)
         seed, settings = derive(config.seed, "classifier", number), config.evaluate
-        return finetune(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
+        return fit_backbone(pixels, targets, len(names), queries, settings.steps, settings.batch_size, seed, spec.balance,
                         spec.augment, device, spec.mix, counts)  # fmt: skip
 
     return fit

@@ -50,7 +50,7 @@ ITERATIONS = 200
 FINETUNE_RATE, FINETUNE_DECAY = 3e-4, 1e-2
 
 
-def head(
+def fit_head(
     features: Features,
     labels: Labels,
     classes: int,
@@ -193,7 +193,7 @@ def smote(features: Features, labels: Labels, seed: int) -> tuple[Features, Labe
     return filled, np.concatenate(codes), np.full(len(filled), len(features) / len(filled))
 
 
-def finetune(
+def fit_backbone(
     pixels: Pixels,
     labels: Labels,
     classes: int,

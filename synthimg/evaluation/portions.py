@@ -27,7 +27,7 @@ class Part(NamedTuple):
     ids: list[str]
 
 
-def portions(
+def measure_portions(
     made: pd.DataFrame, rare: int, seed: int, full: Outcome, control: Outcome, test: Test, outcome_of: OutcomeOf
 ) -> dict[str, Any]:
     """The section `portions` of metrics.json.

@@ -82,7 +82,7 @@ def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, see
     def tried(number: int, taker: pd.Series, seed: int) -> np.ndarray:
         a, b = row_of[givers["id"].iloc[number]], row_of[taker["id"]]
         scale, symmetry = float(scales(area, size, taker["aims"])[0][number]), derive(seed, "symmetry") % 8
-        return transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, symmetry)
+        return transplant.transplanted(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, symmetry)
 
     @cache
     def seen(number: int, asked: str) -> bool:

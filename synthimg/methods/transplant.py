@@ -28,7 +28,7 @@ FLOOR = 8
 """Grey levels added to both colours before they are divided: black skin has no ratio."""
 
 
-def transplant(
+def transplanted(
     image: NDArray[np.uint8], mask: Mask, ground: NDArray[np.uint8], ground_mask: Mask, scale: float, symmetry: int
 ) -> NDArray[np.uint8]:
     """Put the object of one image in the place of another's, in the tone of its ground, exposed as that picture is.

@@ -55,7 +55,7 @@ def arrange(labels: NDArray[np.str_], groups: NDArray[np.str_], rare: str, draws
     return Test(labels, rare, rare_rows, other_rows, rare_counts, other_counts, *groups_of)
 
 
-def compare(arms: Mapping[str, Outcome], test: Test, specificity: float) -> dict[str, Any]:
+def compare_arms(arms: Mapping[str, Outcome], test: Test, specificity: float) -> dict[str, Any]:
     """`arms`, `best_control`, `gain`, `oracle_gap_closed` and `common` of metrics.json.
 
     The best control is the arm without synthetic or reserve images that does best on the test set itself. Choosing it

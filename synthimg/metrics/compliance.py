@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 
-def compliance(asked: NDArray[np.str_], found: NDArray[np.str_], categories: Sequence[str]) -> dict[str, Any]:
+def assess_compliance(asked: NDArray[np.str_], found: NDArray[np.str_], categories: Sequence[str]) -> dict[str, Any]:
     """How often the category measured is the one asked for, and how often it would be were the request ignored.
 
     Args:

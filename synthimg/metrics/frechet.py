@@ -18,7 +18,7 @@ RELIABLE = 2048
 """Pictures per side below which the covariance of 2048 features is singular and the score biased upwards."""
 
 
-def frechet(first: Features, second: Features) -> float | None:
+def frechet_distance(first: Features, second: Features) -> float | None:
     """Squared Fréchet distance of features [N1, D] and [N2, D], in float64; None with fewer than 2 pictures on a side.
 
     Biased upwards for small N: print N beside it, and compare only scores of the same N.

@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp, wasserstein_distance
 Values = NDArray[np.float64]
 
 
-def compare(real: Values, synthetic: Values, halves: tuple[Values, Values]) -> dict[str, Any]:
+def compare_marginals(real: Values, synthetic: Values, halves: tuple[Values, Values]) -> dict[str, Any]:
     """Kolmogorov-Smirnov and Wasserstein distance of one measured attribute; NaN entries are left out.
 
     Args:

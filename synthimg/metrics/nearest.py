@@ -21,7 +21,9 @@ def directions(features: Features) -> Features:
     return (features / np.maximum(length, np.finfo(np.float32).tiny)).astype(np.float32)
 
 
-def nearest(queries: Features, references: Features, chunk: int = 1024) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+def nearest_neighbours(
+    queries: Features, references: Features, chunk: int = 1024
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """Index [N] of the nearest reference (the first of equals) and the cosine distance [N] to it.
 
     Raises:
@@ -47,7 +49,7 @@ def copy_threshold(held_out: Features, training: Features, quantile: float) -> f
     """
     if not len(held_out):
         return NOISE
-    return max(NOISE, float(np.quantile(nearest(held_out, training)[1], quantile)))
+    return max(NOISE, float(np.quantile(nearest_neighbours(held_out, training)[1], quantile)))
 
 
 def duplicates(features: Features, threshold: float, kept: NDArray[np.bool_]) -> NDArray[np.bool_]:

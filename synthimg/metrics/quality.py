@@ -32,17 +32,18 @@ def assess(
     one, two = halves(groups, seed)
     return {
         "extractor": extractor,
-        "fid": frechet.frechet(synthetic, real),
+        "fid": frechet.frechet_distance(synthetic, real),
         "kid": kernel.kernel_distance(synthetic, real, seed),
         "n": {"synthetic": len(synthetic), "real": len(real)},
         "floor": {
-            "fid": frechet.frechet(real[one], real[two]),
+            "fid": frechet.frechet_distance(real[one], real[two]),
             "kid": kernel.kernel_distance(real[one], real[two], seed),
             "n": [len(one), len(two)],
         },
         "warning": warning(len(synthetic), len(real), len(one), len(two)),
         "marginals": {
-            name: marginals.compare(values, made, (values[one], values[two])) for name, (values, made) in attributes.items()
+            name: marginals.compare_marginals(values, made, (values[one], values[two]))
+            for name, (values, made) in attributes.items()
         },
     }
 

@@ -77,7 +77,7 @@ class Pretrain(Section):
     checkpoint_every: Positive = 500
 
 
-def pretrain(path: Path, to: Path | None = None) -> Path:
+def pretrain_base(path: Path, to: Path | None = None) -> Path:
     """Run the recipe of a YAML file; returns the folder of the finished model, diffusers' format in float16.
 
     Args:

@@ -12,7 +12,7 @@ from ..stages.report import quality
 from . import charts
 from .charts import Dot
 from .page import arm_dots, in_order, kind, render
-from .repeats import lines, repeats
+from .repeats import group_repeats, lines
 from .runs import DECISIVE, Run, load
 from .verdict import control_name, number, signed
 
@@ -21,7 +21,7 @@ MARK = b'content="synthimg compare"'
 LONGEST_NAME = 120
 
 
-def compare(runs: list[Path], out: Path | None = None) -> Path:
+def compare_runs(runs: list[Path], out: Path | None = None) -> Path:
     """Write one page on several evaluated runs; by default beside the first one, as `compare-<names>.html`.
 
     Raises:
@@ -43,7 +43,7 @@ def warnings(runs: list[Run]) -> list[str]:
     Repeats are other splits by design: a run that is taken together with others is compared with its own seed's alone.
     """
     found: list[str] = []
-    pooled = {run.name for group in repeats(runs) for run in group.runs}
+    pooled = {run.name for group in group_repeats(runs) for run in group.runs}
     for place, run in enumerate(runs[1:], 1):
         same_seed = [other for other in runs[:place] if other.config["seed"] == run.config["seed"]]
         if not same_seed and run.name in pooled:
@@ -99,7 +99,7 @@ def differences(runs: list[Run]) -> list[dict[str, Any]]:
 def describe(runs: list[Run]) -> dict[str, Any]:
     """Everything the template shows."""
     arms = in_order({arm for run in runs for arm in run.metrics["recall"]["arms"]})
-    groups = repeats(runs)
+    groups = group_repeats(runs)
     measured = [run for run in runs if run.verdict.outcome != "not measured"]
     gains = [Dot.of(run.name, run.metrics["recall"]["gain"], "synthetic") for run in measured]
     return {

@@ -40,7 +40,7 @@ def configurations(config: Config, count: int) -> list[Config]:
     return [config.model_copy(update={"seed": seed, "name": f"{config.name}-seed{seed}"}) for seed in seeds]
 
 
-def repeats(runs: list[Run]) -> list[Repeats]:
+def group_repeats(runs: list[Run]) -> list[Repeats]:
     """Groups of two or more runs that differ in seed alone; the highest recall with synthetic images first."""
     groups: dict[tuple[tuple[str, str], ...], dict[str, Run]] = {}
     for run in runs:

@@ -12,7 +12,7 @@ import yaml
 from ..core import stage
 from ..errors import UserError
 from ..stages.report import read_metrics
-from .verdict import Verdict, verdict
+from .verdict import Verdict, judge
 
 DECISIVE = {
     "specificity": "the wanted specificity",
@@ -56,7 +56,7 @@ def _load(path: Path, name: str) -> Run:
     frame = pd.read_parquet(predictions, columns=["id", "split"])
     test = frozenset(frame.loc[frame.split == "test", "id"])
     settings = {key: _plain(text) for key, text in stage.flat(yaml.safe_load(config.read_text())).items()}
-    return Run(name, metrics, verdict(metrics), settings, test)
+    return Run(name, metrics, judge(metrics), settings, test)
 
 
 def _names(paths: list[Path]) -> list[str]:

@@ -73,9 +73,9 @@ class Verdict:
         return [text for text in [self.headline, self.price, *self.context, *self.caveats] if text]
 
 
-def verdict(metrics: Metrics) -> Verdict:
+def judge(metrics: Metrics) -> Verdict:
     """Judge a run by its metrics.json."""
-    outcome = judge(metrics)
+    outcome = outcome_of(metrics)
     if outcome == "not measured":
         return Verdict(outcome, _not_measured(metrics), "", [], list(_few(metrics)))
     facts = (_matched(metrics), _default_threshold(metrics), _others(metrics), _oracle(metrics, outcome))
@@ -84,7 +84,7 @@ def verdict(metrics: Metrics) -> Verdict:
     return Verdict(outcome, _headline(metrics, outcome), _price(metrics), context, caveats)
 
 
-def judge(metrics: Metrics) -> Outcome:
+def outcome_of(metrics: Metrics) -> Outcome:
     """The outcome alone: the 95 % interval of the gain decides, and its mean where the interval includes 0.
 
     A change that is not beyond chance where all have the same specificity on test is not called one, nor one in a handful of

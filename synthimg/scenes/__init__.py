@@ -11,8 +11,8 @@ batched tensor code, on CPU or GPU.
     truth = scenes.attributes(scene)             # 64 dicts: {"kind": "skin", "tone": "dark", "size": "large", ...}
 """
 
+from .drawing import defects, pixels, render
 from .language import attributes, captions
 from .parameters import KINDS, NAMES, VALUES, Scene, sample
-from .render import defects, pixels, render
 
 __all__ = ["KINDS", "NAMES", "VALUES", "Scene", "attributes", "captions", "defects", "pixels", "render", "sample"]

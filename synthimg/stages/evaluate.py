@@ -27,7 +27,7 @@ from ..errors import UserError
 from ..evaluation.arms import (
     Arm,
     Fit,
-    arms,
+    arms_of,
     available,
     classes_of,
     finetuned,
@@ -37,15 +37,15 @@ from ..evaluation.arms import (
     synthetic_features,
 )
 from ..evaluation.classifier import Probabilities
-from ..evaluation.portions import OutcomeOf, portions
-from ..metrics.comparison import Outcome, Test, arrange, compare
-from ..metrics.compliance import compliance
+from ..evaluation.portions import OutcomeOf, measure_portions
+from ..metrics.comparison import Outcome, Test, arrange, compare_arms
+from ..metrics.compliance import assess_compliance
 from ..metrics.quality import assess
 from ..metrics.recall import threshold_at
 from ..vision.features import Extractor, choose
 
 
-def evaluate(config: Config) -> Path:
+def evaluate_run(config: Config) -> Path:
     """Write metrics.json, predictions.parquet and thresholds.parquet to `<run>/evaluate/`.
 
     Raises:
@@ -156,7 +156,7 @@ def test_images(config: Config, frame: pd.DataFrame) -> Test:
 
 def recall(config: Config, frame: pd.DataFrame, judged: dict[str, Outcome], test: Test, accepted: int) -> dict[str, Any]:
     """The section `recall` of metrics.json."""
-    settings, compared, specs = config.evaluate, compare(judged, test, config.evaluate.specificity), arms(config)
+    settings, compared, specs = config.evaluate, compare_arms(judged, test, config.evaluate.specificity), arms_of(config)
     tuned = settings.classifier == "finetune"
     for arm, described in compared["arms"].items():
         described["n_train"] = trained_on(frame, specs[arm], config.dataset.rare_class, accepted)
@@ -189,7 +189,7 @@ def portioned(
     if not config.evaluate.portions or "synthetic" not in judged or best is None:
         return None
     rare = measured["arms"]["synthetic"]["n_train"]["rare"]
-    return portions(made, rare, config.seed, judged["synthetic"], judged[best], test, again)
+    return measure_portions(made, rare, config.seed, judged["synthetic"], judged[best], test, again)
 
 
 def trained_on(frame: pd.DataFrame, arm: Arm, rare: str, accepted: int) -> dict[str, int]:
@@ -225,7 +225,7 @@ def followed(
         name = column.removeprefix("attribute.")
         told, order = made[made[column] != ""], list(prompts.attributes[name].values)
         measured = {
-            str(method): compliance(part[column].to_numpy(str), part[f"found.{name}"].to_numpy(str), order)
+            str(method): assess_compliance(part[column].to_numpy(str), part[f"found.{name}"].to_numpy(str), order)
             for method, part in told.groupby("method", sort=False)
             if f"found.{name}" in made
         }

@@ -22,8 +22,8 @@ from ..core.device import choose_device
 from ..core.stage import check, finish, is_done, key, write_table
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
-from ..evaluation.classifier import head, power_normaliser
-from ..metrics.nearest import copy_threshold, duplicates, nearest
+from ..evaluation.classifier import fit_head, power_normaliser
+from ..metrics.nearest import copy_threshold, duplicates, nearest_neighbours
 from ..vision.features import Features, Pixels, cached, chunks
 
 
@@ -66,7 +66,7 @@ def decide(
     train = frame[frame["split"] == "train"]
     confidence = rare_confidence(training, train["label"].to_numpy(), synthetic, config.dataset.rare_class)
     originals = np.concatenate([training, mirrored])
-    neighbour, distance = nearest(synthetic, originals)
+    neighbour, distance = nearest_neighbours(synthetic, originals)
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
     categories = found(prompts, rows, values)
     missed = misses(rows, categories) & config.filter.attributes
@@ -94,7 +94,7 @@ def rare_confidence(training: Features, labels: NDArray[np.object_], synthetic: 
     """Probability [N] of the rare class for synthetic features [N, D], by a head whose loss is weighted by class."""
     classes, codes = np.unique(labels.astype(str), return_inverse=True)
     ready = power_normaliser(training)
-    probabilities = head(ready(training), codes, len(classes), ready(synthetic), balance="loss")
+    probabilities = fit_head(ready(training), codes, len(classes), ready(synthetic), balance="loss")
     return probabilities[:, int(np.flatnonzero(classes == rare)[0])]
 
 

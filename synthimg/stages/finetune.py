@@ -26,13 +26,13 @@ from ..core.seeds import derive
 from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
 from ..diffusion import adapters, base, cache, checkpoints, decoder, sample
-from ..diffusion.train import Cached, LossOf, Step, denoising, predict_controlnet, predict_unet, train
+from ..diffusion.train import Cached, LossOf, Step, denoising, predict_controlnet, predict_unet, training_loop
 from ..errors import UserError
 
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune")
 
 
-def finetune(config: Config) -> Path:
+def finetune_model(config: Config) -> Path:
     """Train the adapter (and decoder and ControlNet) of a run; returns its folder.
 
     Works unchanged under `accelerate launch`; a killed training resumes from its newest checkpoint, bit for bit.
@@ -171,7 +171,7 @@ def _train(
     settings = config.finetune
     if accelerator.log_with and not accelerator.trackers:
         accelerator.init_trackers("synthimg")
-    loop = _finite(part, train(
+    loop = _finite(part, training_loop(
         model, loss, settings, steps, learning_rate, folder / "checkpoints" / part, derive(seed, part), accelerator,
     ))  # fmt: skip
     with tqdm(total=steps, desc=f"fine-tune {part}", unit="step", disable=not accelerator.is_main_process) as bar:
@@ -220,7 +220,7 @@ def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: in
     pipeline.unet.eval()
     count, device = len(texts), base.device_of(pipeline)
     with autocast(device, choose_precision(config.finetune.precision, device)):
-        images = sample.sample(
+        images = sample.sample_images(
             pipeline, encoded.rows(list(range(count))), encoded.rows([count] * count),
             [derive(config.seed, "validation", i) for i in range(count)], config.generate.steps, config.generate.guidance,
             config.resolution,

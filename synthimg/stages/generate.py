@@ -38,7 +38,7 @@ SOURCE_TYPE = {"transplant": "compositeCapture", "procedural": "compositeSynthet
 """Several captures of real life put together; a capture together with what was computed."""
 
 
-def generate(config: Config) -> Path:
+def generate_images(config: Config) -> Path:
     """Plan and draw the images of a run; returns its folder. Killed at any moment, it continues where it was.
 
     Raises:
@@ -189,7 +189,7 @@ def _painter(config: Config, prepared: Prepared, rows: pd.DataFrame, model: Path
         region = None
         if _method(batch) == "inpaint" and prepared.masks is not None:
             region = conditions.regions(prepared.masks, sources)
-        images = sample.sample(
+        images = sample.sample_images(
             pipeline,
             encoded.rows([index[text] for text in batch["prompt"]]),
             encoded.rows([index[text] for text in batch["negative"]]),
@@ -227,7 +227,7 @@ def composer(prepared: Prepared) -> Paint:
         assert masks is not None  # config.parse sees to it
         pairs = zip([row_of[name] for name in batch["source"]], grounds, strict=True)
         return np.stack([
-            transplant.transplant(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, derive(seed, "symmetry") % 8)
+            transplant.transplanted(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, derive(seed, "symmetry") % 8)
             for (a, b), scale, seed in zip(pairs, batch["scale"], batch["seed"], strict=True)
         ])  # fmt: skip
 

@@ -27,7 +27,7 @@ PART = 256
 """Images decoded between two checkpoints."""
 
 
-def prepare(config: Config) -> Path:
+def prepare_dataset(config: Config) -> Path:
     """Write `<run>/dataset/` (see docs/architecture.md) and return it. A killed run goes on where it stopped.
 
     Raises:

@@ -21,7 +21,7 @@ from ..core import stage
 from ..errors import UserError
 from ..reporting import charts, gallery
 from ..reporting.page import ARMS, arm_dots, in_order, kind, picture, render
-from ..reporting.verdict import verdict
+from ..reporting.verdict import judge
 
 STAGES = ("dataset", "finetune", "generate", "filter", "evaluate")
 EXTRACTORS = {
@@ -44,7 +44,7 @@ FOLLOWED = 0.8
 """Least share of matches for which the report says without reserve that an attribute follows the request."""
 
 
-def report(config: Config) -> Path:
+def write_report(config: Config) -> Path:
     """Write `<run>/report.html`, and `<run>/report/manifest.json` when it is complete.
 
     Raises:
@@ -76,7 +76,7 @@ def describe(run: Path) -> dict[str, Any]:
     started = gallery.started(made)
     shown, total = gallery.cells(run, metrics["rare_class"], records, made)
     return {
-        "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": verdict(metrics),
+        "name": settings["name"], "metrics": metrics, "n": metrics["n"], "verdict": judge(metrics),
         "recall": metrics["recall"], "arms": arms(metrics), "arm_charts": arm_charts(metrics["recall"]),
         "others": other_classes(metrics["recall"]), "confusion": confusion(metrics["recall"]),
         "curve": curve(metrics["recall"]), "portions": portions(metrics.get("portions"), metrics["recall"]),

@@ -24,7 +24,7 @@ from ..core import stage
 from ..data import consent, generated
 from ..data.prepared import load
 from ..errors import UserError
-from ..reporting.verdict import verdict
+from ..reporting.verdict import judge
 from ..stages.report import read_metrics
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
@@ -36,7 +36,7 @@ SPLIT_WORDS = re.compile(
 """Words in a path by which `datasets` sorts files into splits, unless more letters follow."""
 
 
-def augment(run: Path, to: Path) -> Path:
+def augment_dataset(run: Path, to: Path) -> Path:
     """Write `<to>/<label>/<file>`, `<to>/metadata.jsonl` and a data set card; the folder appears whole or not at all.
 
     Real images are the run's pixels, so that nothing but what they show tells them from synthetic ones; these are
@@ -129,7 +129,7 @@ def measured_gain(run: Path) -> str:
     """What the run's evaluation says of its synthetic images, if it has one."""
     if not (run / "evaluate" / "manifest.json").exists():
         return "Whether these synthetic images raise recall was not measured."
-    return f"What was measured: {verdict(read_metrics(run)).headline}"
+    return f"What was measured: {judge(read_metrics(run)).headline}"
 
 
 def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manifest: str, gain: str) -> str:

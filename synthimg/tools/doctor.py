@@ -26,7 +26,7 @@ NEEDS = {
 """Memory and GPU memory in GiB that each way of working asks for: measured for the first, a rule of thumb for the rest."""
 
 
-def doctor() -> str:
+def describe_machine() -> str:
     """A table for the terminal."""
     device = choose_device("auto")
     memory, disk = psutil.virtual_memory(), shutil.disk_usage(".")

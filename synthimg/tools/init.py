@@ -50,7 +50,7 @@ evaluate:
 """
 
 
-def init(folder: str | Path) -> Path:
+def write_config(folder: str | Path) -> Path:
     """Look at an image folder, a table or `pypi:elpv-dataset`; print what is there; write `./<name>.yaml`.
 
     Consent is never guessed: the configuration cannot be run before a person has filled it in.

@@ -20,7 +20,7 @@ MARGIN = 24
 Cells = list[dict[str, str]]
 
 
-def preview(config: Config) -> Path:
+def preview_grid(config: Config) -> Path:
     """Draw every cell of the grid once; returns `<run>/preview.png`.
 
     Where a model draws: by text alone and from the same noise, so that an axis along which the pictures do not change is one
@@ -52,7 +52,7 @@ def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[l
     with tqdm(total=len(cells), desc="preview", unit="image") as bar:
         for start in range(0, len(cells), settings.batch_size):
             rows = list(range(start, min(start + settings.batch_size, len(cells))))
-            images.extend(sample.sample(
+            images.extend(sample.sample_images(
                 pipeline, encoded.rows(rows), encoded.rows([len(cells)] * len(rows)), [seed] * len(rows), settings.steps,
                 settings.guidance, config.resolution,
             ))  # fmt: skip
