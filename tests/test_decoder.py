@@ -66,7 +66,8 @@ def test_latents_are_decoded_in_their_own_scale_and_images_mirrored_with_them(
     found, seen = decoder.crop(latents, images, derive("a", "crop"))
     plain = pipeline.vae.decode(found / scale).sample / 2 + 0.5
     expected = (plain - seen).abs().mean() + decoder.LIKENESS * Perceptual(lite(2), blocks=5)(plain, seen)
-    loss = decoder.reconstruction(cached, scale, settings, accelerator)(decoder.trainable(pipeline.vae), ("a",))
+    objective = decoder.reconstruction(cached, scale, settings, accelerator)
+    loss = objective.loss(decoder.trainable(pipeline.vae), objective.draw(("a",)))
     torch.testing.assert_close(loss, expected)
 
 

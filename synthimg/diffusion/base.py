@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import UserError
+from .speed import decode_batch, decode_half, lay_out
 
 EMBEDDED = Path(__file__).parents[1] / "base_model"
 FAMILIES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
@@ -65,6 +66,7 @@ def load(base: str, device: torch.device) -> Any:
         raise UserError(f"base '{base}': is a {type(pipeline).__name__}; expected Stable Diffusion 1.x, 2.x or XL")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions run a quarter faster so, in the same precision
+    lay_out(pipeline.unet, device)
     for part in modules(pipeline):
         part.requires_grad_(False).eval().to(device, torch.float32)
         if isinstance(part, ModelMixin):  # else what is saved names a folder of this machine, and its digest with it
@@ -149,11 +151,20 @@ def encode_images(pipeline: Any, pixels: np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def decode_latents(pipeline: Any, latents: Tensor) -> np.ndarray:
-    """Decode scaled latents in float32 (half precision would band the picture) to uint8 [N, H, W, 3]."""
+    """Decode scaled latents to uint8 [N, H, W, 3]: in float32, or in bf16 on a GPU whose denoiser runs in it."""
     scaled = latents.float() / pipeline.vae.config.scaling_factor
-    # one at a time: decoding is where large images run out of memory
-    images = torch.cat([pipeline.vae.decode(part).sample for part in scaled.split(1)])
+    device = scaled.device
+    half = device.type == "cuda" and pipeline.unet.dtype == torch.bfloat16
+    decode = decode_half if half else _decode
+    # few at a time: decoding is where large images run out of memory
+    images = torch.cat(
+        [decode(pipeline.vae, part) for part in scaled.split(decode_batch(device, 64 * latents[0, 0].numel()))]
+    )
     return ((images / 2 + 0.5).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+
+
+def _decode(vae: Any, latents: Tensor) -> Tensor:
+    return vae.decode(latents).sample  # type: ignore[no-any-return]
 
 
 def mean_latents(pipeline: Any, pixels: np.ndarray) -> Tensor:

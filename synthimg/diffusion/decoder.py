@@ -19,7 +19,7 @@ from ..config import Finetune
 from ..core.seeds import derive
 from ..pretrain.autoencoder import Perceptual
 from ..vision.features import lite
-from .train import Cached, LossOf, draw
+from .train import Cached, Objective, draw
 
 LIKENESS = 0.5
 """Weight of the perceptual distance beside the mean absolute error of grey levels from 0 to 1."""
@@ -43,8 +43,8 @@ def trainable(vae: AutoencoderKL) -> Decoder:
     return Decoder(*parts).requires_grad_(True)
 
 
-def reconstruction(cached: Cached, scale: float, settings: Finetune, accelerator: Accelerator) -> LossOf:
-    """The decoder's loss on crops of half the side: mean absolute error and a distance of ImageNet features.
+def reconstruction(cached: Cached, scale: float, settings: Finetune, accelerator: Accelerator) -> Objective:
+    """The decoder's objective on crops of half the side: mean absolute error and a distance of ImageNet features.
 
     Args:
         cached: with the images themselves as `conditions`.
@@ -52,16 +52,19 @@ def reconstruction(cached: Cached, scale: float, settings: Finetune, accelerator
     """
     teacher = Perceptual(lite(2), blocks=5).to(accelerator.device)
 
-    def loss_of(model: nn.Module, name: tuple[Any, ...]) -> Tensor:
+    def cropped(name: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
         latents, _, images = draw(cached, settings, derive(*name, "draw"), accelerator.device)
         assert images is not None
-        latents, images = crop(latents, images, derive(*name, "crop"))
+        return crop(latents, images, derive(*name, "crop"))
+
+    def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        latents, images = batch
         with accelerator.autocast():
             found = model(latents / scale) / 2 + 0.5
             likeness = teacher(found, images)
         return (found.float() - images).abs().mean() + LIKENESS * likeness
 
-    return loss_of
+    return Objective(cropped, loss)
 
 
 def crop(latents: Tensor, images: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -25,8 +25,8 @@ from ..core.device import autocast, choose_device, choose_precision
 from ..core.seeds import derive
 from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
-from ..diffusion import adapters, base, cache, checkpoints, decoder, sample
-from ..diffusion.train import Cached, LossOf, Step, denoising, predict_controlnet, predict_unet, training_loop
+from ..diffusion import adapters, base, cache, checkpoints, decoder, sample, speed
+from ..diffusion.train import Cached, Objective, Step, denoising, predict_controlnet, predict_unet, training_loop
 from ..errors import UserError
 
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune")
@@ -82,6 +82,11 @@ def finetune_model(config: Config) -> Path:
     if not (folder / "adapter").exists():
         torch.manual_seed(derive(seed, "initialise"))
         adapters.attach(pipeline, settings)
+        precision = accelerator.mixed_precision
+        if settings.method == "lora" and precision != "no":
+            speed.lighten(pipeline.unet, sample.DTYPES[precision])
+        if speed.pays(config.compile, accelerator.device, settings.steps * settings.accumulate * settings.batch_size):
+            pipeline.unet.compile(dynamic=False)
         loss = objective(predict_unet(extra), cached=cached)
         fit("adapter", pipeline.unet, loss, settings.steps, settings.learning_rate)
         if accelerator.is_main_process:
@@ -165,7 +170,7 @@ def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, 
 
 def _train(
     config: Config, folder: Path, pipeline: Any, accelerator: Accelerator, seed: int, part: str, model: nn.Module,
-    loss: LossOf, steps: int, learning_rate: float,
+    loss: Objective, steps: int, learning_rate: float,
 ) -> None:  # fmt: skip
     """Run the loop of one part to its end: loss table, tracker, validation sheets, progress."""
     settings = config.finetune
@@ -218,8 +223,9 @@ def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: in
         step.ema.store(trained)
         step.ema.copy_to(trained)
     pipeline.unet.eval()
+    # a compiled denoiser would be compiled again for these eight pictures
     count, device = len(texts), base.device_of(pipeline)
-    with autocast(device, choose_precision(config.finetune.precision, device)):
+    with autocast(device, choose_precision(config.finetune.precision, device)), torch.compiler.set_stance("force_eager"):
         images = sample.sample_images(
             pipeline, encoded.rows(list(range(count))), encoded.rows([count] * count),
             [derive(config.seed, "validation", i) for i in range(count)], config.generate.steps, config.generate.guidance,

@@ -23,7 +23,7 @@ from ..core.device import choose_device, choose_precision
 from ..core.seeds import derive
 from ..data import conditions
 from ..data.prepared import Prepared, load, prompts_of
-from ..diffusion import adapters, base, decoder, sample
+from ..diffusion import adapters, base, decoder, sample, speed
 from ..errors import UserError
 from ..methods import donors, procedural, transplant
 
@@ -242,6 +242,8 @@ def fine_tuned(config: Config, model: Path) -> Any:
     if config.finetune.decoder_steps:
         decoder.load(pipeline, model / "vae")
     sample.use_precision(pipeline.unet, choose_precision(config.finetune.precision, device))
+    if speed.pays(config.compile, device, 2 * config.generate.count * config.generate.steps):
+        pipeline.unet.compile(dynamic=False)
     return pipeline
 
 
