@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import UserError, did_you_mean
 from .methods import base
@@ -137,12 +137,24 @@ class Finetune(Section):
 Defects = Literal["panel", "surface"]
 
 
+def _used(weights: dict[str, float]) -> dict[str, float]:
+    """The methods with a weight above 0, in the order of their table: what means the same has the same digest."""
+    for name in weights:
+        try:
+            base.find(name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+    if not any(weights.values()):
+        raise ValueError("at least one weight must be above 0")
+    return {name: weights[name] for name in base.ordered(weights) if weights[name] > 0}
+
+
 class Generate(Section):
     count: Positive = 200
     """Images to make (before the filter)."""
     axes: list[str] = []
     """Attributes of the prompts file to vary as a balanced grid. Default: all it declares."""
-    methods: dict[str, Weight] = {"text": 1.0}
+    methods: Annotated[dict[str, Weight], AfterValidator(_used)] = {"text": 1.0}
     """Relative weights of the ways to make an image; a method that is not named is not used.
 
     text: text to image.
@@ -249,8 +261,8 @@ class Config(Section):
     @property
     def draws(self) -> bool:
         """Whether a model draws any of the images."""
-        methods = base.used(self.generate.methods)
-        return bool(set(methods) - base.composed(methods))
+        methods = set(self.generate.methods)
+        return bool(methods - base.composed(methods))
 
 
 def override(tree: dict[str, Any], assignment: str) -> dict[str, Any]:
@@ -311,24 +323,13 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         )
     if config.finetune.controlnet == "mask" and not config.dataset.mask:
         raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")
-    try:
-        _check_methods(config)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error
+    for name in config.generate.methods:
+        needed = base.find(name).needs
+        if needed == "controlnet" and not config.finetune.controlnet:
+            raise UserError(f"{where}: generate.methods.{name} needs finetune.controlnet: mask or edges")
+        if needed == "masks" and not config.dataset.mask:
+            raise UserError(f"{where}: generate.methods.{name} needs dataset.mask, the masks of the images' objects")
     return config
-
-
-def _check_methods(config: Config) -> None:
-    """Check that the methods exist, and that the configuration has what they need."""
-    weights = config.generate.methods
-    methods = {name: base.find(name) for name in weights}
-    if not base.used(weights):
-        raise UserError("generate.methods: at least one weight must be above 0")
-    for name in base.used(weights):
-        if methods[name].needs == "controlnet" and not config.finetune.controlnet:
-            raise UserError(f"generate.methods.{name} needs finetune.controlnet: mask or edges")
-        if methods[name].needs == "masks" and not config.dataset.mask:
-            raise UserError(f"generate.methods.{name} needs dataset.mask, the masks of the images' objects")
 
 
 def _describe(problem: Any) -> str:
@@ -337,7 +338,8 @@ def _describe(problem: Any) -> str:
         return f"unknown key '{key}'{_suggest(problem['loc'])}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
-    return f"key '{key}': {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"key '{key}': {message[0].lower()}{message[1:]}, found {problem['input']!r}"
 
 
 def _suggest(location: tuple[Any, ...]) -> str:

@@ -134,7 +134,7 @@ def test_a_method_of_another_package_may_have_columns_of_its_own(tmp_path: Path,
 
 def test_the_names_of_other_packages_are_among_those_suggested(guide: Path) -> None:
     tree = tiny.settings(guide, guide, "embedded", generate={"methods": {"mirored": 1}})
-    with pytest.raises(UserError, match=r"config: generate\.methods: unknown key 'mirored' \(did you mean 'mirrored'\?\)"):
+    with pytest.raises(UserError, match=r"key 'generate\.methods': no method 'mirored' \(did you mean 'mirrored'\?\)"):
         parse(tree)
     prompts = yaml.safe_load((guide / "sharpness.yaml").read_text())
     prompts["measure"] = ["sharpnes"]

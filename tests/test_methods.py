@@ -25,25 +25,27 @@ def config(tmp_path: Path, **generate: Any) -> Config:
 
 
 def test_what_is_not_named_is_not_used(tmp_path: Path) -> None:
-    for methods, draws in (({"procedural": 1}, False), ({"procedural": 2, "transplant": 1}, False), ({"image": 1}, True)):
+    for methods, draws in (({"procedural": 1}, False), ({"transplant": 1, "procedural": 2}, False), ({"image": 1}, True)):
         found = config(tmp_path, methods=methods)
-        assert base.used(found.generate.methods) == methods and found.draws == draws
+        assert found.generate.methods == methods and found.draws == draws
     assert config(tmp_path).generate.methods == {"text": 1.0}
-    zero = config(tmp_path, methods={"text": 0, "procedural": 1})
-    assert base.used(zero.generate.methods) == {"procedural": 1.0} and not zero.draws
 
 
-def test_methods_are_used_in_the_order_of_the_table(tmp_path: Path) -> None:
+def test_methods_that_mean_the_same_are_written_alike(tmp_path: Path) -> None:
+    """Whatever the order in which they are given, and with those of weight 0 left out: files and digests hold them."""
     weights = dict.fromkeys(reversed(base.OWN), 1.0)
-    assert list(base.used(config(tmp_path, methods=weights).generate.methods)) == list(base.OWN)
+    assert list(config(tmp_path, methods=weights).generate.methods) == list(base.OWN)
+    zero = config(tmp_path, methods={"text": 0, "procedural": 1})
+    assert zero == config(tmp_path, methods={"procedural": 1.0}) and not zero.draws
+    assert base.ordered(["zeta", "controlnet", "alpha", "text", "text"]) == ["text", "controlnet", "alpha", "zeta"]
 
 
 @pytest.mark.parametrize(("methods", "message"), [
-    ({"procedual": 1}, "unknown key 'procedual' (did you mean 'procedural'?); there are: text, image"),
-    ({"procedual": 0, "text": 1}, "unknown key 'procedual'"),
+    ({"procedual": 1}, "key 'generate.methods': no method 'procedual' (did you mean 'procedural'?); there are: text, image"),
+    ({"procedual": 0, "text": 1}, "no method 'procedual'"),
     ({"text": -1}, "key 'generate.methods.text': input should be greater than or equal to 0"),
-    ({"text": 0}, "generate.methods: at least one weight must be above 0"),
-    ({}, "generate.methods: at least one weight must be above 0"),
+    ({"text": 0}, "key 'generate.methods': at least one weight must be above 0"),
+    ({}, "key 'generate.methods': at least one weight must be above 0"),
 ])  # fmt: skip
 def test_methods_that_cannot_be_used_are_named(tmp_path: Path, methods: dict[str, float], message: str) -> None:
     with pytest.raises(UserError) as refused:

@@ -6,7 +6,7 @@ A method is one file of this package with a `METHOD`, or an entry point of the g
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -92,18 +92,16 @@ def find(name: str) -> Method:
             found = extensions.load(GROUP, name)
         except KeyError as error:
             there = [*OWN, *extensions.names(GROUP)]
-            raise UserError(
-                f"generate.methods: unknown key '{name}'{did_you_mean(name, there)}; there are: {', '.join(there)}"
-            ) from error
+            raise UserError(f"no method '{name}'{did_you_mean(name, there)}; there are: {', '.join(there)}") from error
     if not isinstance(found, Method):
         raise UserError(f"entry point '{name}' of {GROUP}: expected a synthimg.methods.base.Method, found {found!r}")
     return found
 
 
-def used(weights: Mapping[str, float]) -> dict[str, float]:
-    """The methods whose weight is above 0, in the order of the table, whichever order the configuration has."""
-    order = [name for name in OWN if name in weights] + sorted(set(weights) - set(OWN))
-    return {name: weights[name] for name in order if weights[name] > 0}
+def ordered(names: Iterable[str]) -> list[str]:
+    """Names of methods in the order of the table, each once."""
+    given = set(names)
+    return [name for name in OWN if name in given] + sorted(given - set(OWN))
 
 
 def composed(names: Iterable[str]) -> set[str]:

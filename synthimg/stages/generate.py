@@ -16,11 +16,12 @@ from tqdm.auto import tqdm
 from ..attributes import captions
 from ..config import Config
 from ..core import stage
+from ..core.device import choose_device
 from ..core.seeds import derive
 from ..data.prepared import Prepared, load, prompts_of
 from ..data.provenance import encode_png
 from ..methods import starts
-from ..methods.base import Columns, Material, Wish, find, used
+from ..methods.base import Columns, Material, Wish, find
 from ..methods.studio import Studio
 
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune", "generate")
@@ -45,7 +46,7 @@ def generate_images(config: Config) -> Path:
     if stage.is_done(folder, key):
         return folder
     started = time.monotonic()
-    processes = PartialState(cpu=config.device == "cpu")
+    processes = PartialState(cpu=choose_device(config.device).type == "cpu")
     if processes.is_main_process:
         stage.begin(folder, key)
         if not (folder / "plan.parquet").exists():
@@ -80,7 +81,7 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     settings = config.generate
     cells, material = captions.grid(prompts, settings.axes), Material(config, prompts, prepared)
     rows = []
-    for name, count in share_out(used(settings.methods), settings.count).items():
+    for name, count in share_out(settings.methods, settings.count).items():
         method, wanted = find(name), list(wishes(name, count, cells, config.seed))
         own = method.plan(wanted, starts.records(method, material), material)
         for wish, columns in zip(wanted, own, strict=True):

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from ..config import Config
 from ..core import stage
 from ..errors import UserError
-from ..methods.base import composed, find, used
+from ..methods.base import composed, find, ordered
 from ..reporting import charts, gallery
 from ..reporting.page import ARMS, arm_dots, in_order, kind, picture, render
 from ..reporting.verdict import judge
@@ -261,7 +261,7 @@ def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
             "Pictures made from a real image carry that image's own fine detail (generate.detail), and the scores compare "
             "them with these very images among others: they flatter."
         )
-    found += [caveat for name in used(dict.fromkeys(methods, 1)) if (caveat := find(name).caveat)]
+    found += [caveat for name in ordered(methods) if (caveat := find(name).caveat)]
     return " ".join(found)
 
 

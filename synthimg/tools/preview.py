@@ -14,7 +14,7 @@ from ..core import stage
 from ..core.seeds import derive
 from ..data.prepared import load, prompts_of
 from ..diffusion import base, sample
-from ..methods.base import find, used
+from ..methods.base import find
 from ..methods.studio import Studio, fine_tuned
 from ..stages.generate import plan
 
@@ -64,7 +64,7 @@ def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[l
 
 def _without_model(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[list[np.ndarray], Cells]:
     """The first picture of each cell and method of the plan, and the cells with their methods."""
-    prepared, each = load(config.folder), dict.fromkeys(used(config.generate.methods), 1.0)
+    prepared, each = load(config.folder), dict.fromkeys(config.generate.methods, 1.0)
     settings = {"count": len(cells) * len(each), "methods": each}  # one pass over the grid
     first = config.model_copy(update={"generate": config.generate.model_copy(update=settings)})
     rows = plan(first, prompts, prepared, "")
