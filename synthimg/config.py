@@ -157,18 +157,14 @@ class Generate(Section):
     methods: Annotated[dict[str, Weight], AfterValidator(_used)] = {"text": 1.0}
     """Relative weights of the ways to make an image; a method that is not named is not used.
 
-    text: text to image.
-    image: image to image from real rare training images.
-    from_common: image to image from real training images of the other classes, prompted as the rare class.
-    inpaint: the same, but only what their masks show, and a margin of 6 % of the side, is made new; the rest stays the real
-        image's own pixels (needs dataset.mask).
-    transplant: the masked object of a rare training image in the place of a common one's, about its size, in the tone and
-        light of its ground; no model draws it (needs dataset.mask).
-    procedural: real training images of the other classes with the `defects` of a random procedural scene; no model draws
-        them. For rare classes that look like them: nothing checks that.
-    controlnet: ControlNet on the condition maps of rare training images (needs finetune.controlnet).
-    Other packages may add methods (docs/extending.md).
-    """
+    text: text to image. controlnet: the same, on the condition maps of rare training images (needs finetune.controlnet).
+    image, from_common: image to image from training images of the rare class, or of the others prompted as the rare one.
+    inpaint: the latter, new only within the mask and a margin of 6 % of the side (needs dataset.mask).
+    transplant: the masked object of a rare image in the place of a common one's, about its size, in the tone and light of
+        its ground; no model draws it (needs dataset.mask).
+    procedural: images of the other classes with the `defects` of a random procedural scene; no model draws them. For rare
+        classes that look like them: nothing checks that.
+    Other packages may add methods (docs/extending.md)."""
     defects: Defects = "panel"
     """Method procedural: panel (cracks and dead areas) or surface (scratches, spots, stains)."""
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
