@@ -92,6 +92,11 @@ def test_the_guides_method_and_estimator_work_from_another_package(guide: Path) 
             assert 'digitalsourcetype/algorithmicallyEnhanced"' in image.info["XML:com.adobe.xmp"]
     decisions = pd.read_parquet(config.folder / "filter" / "decisions.parquet")
     assert "found.sharpness" in decisions and "class" not in set(decisions["reason"])
+    generate_images(config)
+    with (guide / "site" / "my_methods.py").open("a") as file:
+        file.write("# other code, other images\n")
+    with pytest.raises(UserError, match="holds work from other inputs"):
+        generate_images(config)
 
 
 def test_each_of_the_guides_examples_has_ten_lines_at_most() -> None:

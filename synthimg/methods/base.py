@@ -15,6 +15,8 @@ from .. import extensions
 from ..errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy as np
     import pandas as pd
     from numpy.typing import NDArray
@@ -107,3 +109,8 @@ def ordered(names: Iterable[str]) -> list[str]:
 def composed(names: Iterable[str]) -> set[str]:
     """Those of some methods that make pictures without a model."""
     return {name for name in set(names) if find(name).composed}
+
+
+def code_from_outside(names: Iterable[str]) -> dict[str, Path]:
+    """The files of those methods that are other packages', under `methods.<name>`."""
+    return {f"methods.{name}": extensions.file_of(GROUP, name) for name in names if name not in OWN}

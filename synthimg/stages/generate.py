@@ -21,7 +21,7 @@ from ..core.seeds import derive
 from ..data.prepared import Prepared, load, prompts_of
 from ..data.provenance import encode_png
 from ..methods import starts
-from ..methods.base import Columns, Material, Wish, find
+from ..methods.base import Columns, Material, Wish, code_from_outside, find
 from ..methods.studio import Studio
 
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune", "generate")
@@ -43,6 +43,7 @@ def generate_images(config: Config) -> Path:
     prepared = load(run)
     stage.require(run / "finetune", "the model is not fine-tuned")
     key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
+    key["inputs"] |= {name: stage.digest(file) for name, file in code_from_outside(config.generate.methods).items()}
     if stage.is_done(folder, key):
         return folder
     started = time.monotonic()
