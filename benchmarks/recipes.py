@@ -20,12 +20,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from synthimg.config import COMPOSED, Config, load_config
+from synthimg.config import Config, load_config
 from synthimg.core import stage
 from synthimg.data import prepared
 from synthimg.data.prepared import Prepared, prompts_of
 from synthimg.evaluation.arms import SYMMETRIES, symmetric
 from synthimg.evaluation.classifier import Balance, fit_head, power_normaliser, smote
+from synthimg.methods.base import composed
 from synthimg.metrics.recall import auc
 from synthimg.stages import generate
 from synthimg.stages.filter import rare_confidence
@@ -97,7 +98,7 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         sets[f"strength {strength:g} alone"] = made[""][strengths == strength]
     confidence = rare_confidence(training, frame["label"].to_numpy()[split == "train"], made[""], rare_class)
     for least in (0.05, 0.2, 0.5):
-        sets[f"all, confidence >= {least}"] = made[""][(confidence >= least) | np.isin(method, COMPOSED)]
+        sets[f"all, confidence >= {least}"] = made[""][(confidence >= least) | np.isin(method, list(composed(method)))]
     for name, found in sets.items():
         for count in COUNTS:
             yield score(f"{name}, counting {count:g}", found, count)

@@ -153,8 +153,9 @@ def _stage(options: argparse.Namespace) -> None:
     if options.verb == "run":
         flow.run(config, announce=_say)
     else:
-        for name in ("generate", "filter") if options.verb == "generate" else (options.verb,):
-            flow.STAGES[name](config)
+        flow.STAGES[options.verb](config)
+        if options.verb == "generate" and os.environ.get("RANK", "0") == "0":  # one process judges what all have drawn
+            flow.STAGES["filter"](config)
     if options.verb in ("run", "evaluate", "report"):
         _closing(config.folder)
     else:

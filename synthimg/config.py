@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from .errors import UserError
+from .errors import UserError, did_you_mean
+from .methods import base
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
+Weight = Annotated[float, Field(ge=0)]
 Day = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)]
 """YYYY-MM-DD; YAML reads it as a date where it is not quoted."""
 
@@ -133,31 +135,18 @@ class Finetune(Section):
 
 
 Defects = Literal["panel", "surface"]
-COMPOSED = ("transplant", "procedural")
-"""The methods without a model. A transplant is of the rare class by construction; procedural defects are as far as the
-drawing is like it, which the eye alone can tell."""
 
 
-class Methods(Section):
-    """Relative weights of the ways to make an image."""
-
-    text: Annotated[float, Field(ge=0)] = 1.0
-    """Text to image."""
-    image: Annotated[float, Field(ge=0)] = 0.0
-    """Image to image from real rare training images."""
-    from_common: Annotated[float, Field(ge=0)] = 0.0
-    """Image to image from real training images of the other classes, prompted as the rare class."""
-    inpaint: Annotated[float, Field(ge=0)] = 0.0
-    """The same, but only what their masks show, and a margin of 6 % of the side, is made new; the rest stays the real
-    image's own pixels (needs dataset.mask)."""
-    transplant: Annotated[float, Field(ge=0)] = 0.0
-    """The masked object of a rare training image in the place of a common one's, about its size, in the tone and light of
-    its ground; no model draws it (needs dataset.mask)."""
-    procedural: Annotated[float, Field(ge=0)] = 0.0
-    """Real training images of the other classes with the `defects` of a random procedural scene; no model draws them.
-    For rare classes that look like them: nothing checks that."""
-    controlnet: Annotated[float, Field(ge=0)] = 0.0
-    """ControlNet on the condition maps of rare training images (needs finetune.controlnet)."""
+def _used(weights: dict[str, float]) -> dict[str, float]:
+    """The methods with a weight above 0, in the order of their table: what means the same has the same digest."""
+    for name in weights:
+        try:
+            base.find(name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+    if not any(weights.values()):
+        raise ValueError("at least one weight must be above 0")
+    return {name: weights[name] for name in base.ordered(weights) if weights[name] > 0}
 
 
 class Generate(Section):
@@ -165,7 +154,17 @@ class Generate(Section):
     """Images to make (before the filter)."""
     axes: list[str] = []
     """Attributes of the prompts file to vary as a balanced grid. Default: all it declares."""
-    methods: Methods = Methods()
+    methods: Annotated[dict[str, Weight], AfterValidator(_used)] = {"text": 1.0}
+    """Relative weights of the ways to make an image; a method that is not named is not used.
+
+    text: text to image. controlnet: the same, on the condition maps of rare training images (needs finetune.controlnet).
+    image, from_common: image to image from training images of the rare class, or of the others prompted as the rare one.
+    inpaint: the latter, new only within the mask and a margin of 6 % of the side (needs dataset.mask).
+    transplant: the masked object of a rare image in the place of a common one's, about its size, in the tone and light of
+        its ground; no model draws it (needs dataset.mask).
+    procedural: images of the other classes with the `defects` of a random procedural scene; no model draws them. For rare
+        classes that look like them: nothing checks that.
+    Other packages may add methods (docs/extending.md)."""
     defects: Defects = "panel"
     """Method procedural: panel (cracks and dead areas) or surface (scratches, spots, stains)."""
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
@@ -261,7 +260,8 @@ class Config(Section):
     @property
     def draws(self) -> bool:
         """Whether a model draws any of the images."""
-        return any(weight for method, weight in self.generate.methods if method not in COMPOSED)
+        methods = set(self.generate.methods)
+        return bool(methods - base.composed(methods))
 
 
 def override(tree: dict[str, Any], assignment: str) -> dict[str, Any]:
@@ -320,15 +320,14 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
             f"{where}: evaluate.beside: '{config.evaluate.beside}' is not among evaluate.arms; without it nobody can "
             "tell its share in a gain from that of the synthetic images"
         )
-    if config.generate.methods.controlnet and not config.finetune.controlnet:
-        raise UserError(f"{where}: generate.methods.controlnet needs finetune.controlnet: mask or edges")
     if config.finetune.controlnet == "mask" and not config.dataset.mask:
         raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")
-    for method, what in {"inpaint": "what is to be painted anew", "transplant": "what is to be transplanted"}.items():
-        if getattr(config.generate.methods, method) and not config.dataset.mask:
-            raise UserError(f"{where}: generate.methods.{method} needs dataset.mask, the masks of {what}")
-    if not any(config.generate.methods.model_dump().values()):
-        raise UserError(f"{where}: generate.methods: at least one weight must be above 0")
+    for name in config.generate.methods:
+        needed = base.find(name).needs
+        if needed == "controlnet" and not config.finetune.controlnet:
+            raise UserError(f"{where}: generate.methods.{name} needs finetune.controlnet: mask or edges")
+        if needed == "masks" and not config.dataset.mask:
+            raise UserError(f"{where}: generate.methods.{name} needs dataset.mask, the masks of the images' objects")
     return config
 
 
@@ -338,14 +337,12 @@ def _describe(problem: Any) -> str:
         return f"unknown key '{key}'{_suggest(problem['loc'])}"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
-    return f"key '{key}': {problem['msg'][0].lower()}{problem['msg'][1:]}, found {problem['input']!r}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"key '{key}': {message[0].lower()}{message[1:]}, found {problem['input']!r}"
 
 
 def _suggest(location: tuple[Any, ...]) -> str:
-    from difflib import get_close_matches
-
     section: Any = Config
     for part in location[:-1]:
         section = section.model_fields[part].annotation
-    close = get_close_matches(str(location[-1]), list(section.model_fields), n=1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    return did_you_mean(str(location[-1]), section.model_fields)

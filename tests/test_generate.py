@@ -18,13 +18,15 @@ from scipy import ndimage
 
 from synthimg import scenes
 from synthimg.attributes import captions, estimators
-from synthimg.config import parse
+from synthimg.config import Defects, parse
 from synthimg.data import conditions
 from synthimg.data.prepared import Prepared
+from synthimg.data.provenance import encode_png
 from synthimg.diffusion import base, sample
 from synthimg.errors import UserError
-from synthimg.methods import donors, transplant
-from synthimg.stages.generate import draw, encode_png, plan, share_out
+from synthimg.methods import donors, pasting
+from synthimg.methods.procedural import damaged
+from synthimg.stages.generate import draw, plan, share_out
 
 
 @given(st.dictionaries(st.sampled_from(["text", "image", "edit"]), st.floats(0.01, 10), min_size=1), st.integers(1, 500))
@@ -51,7 +53,8 @@ def planned(tmp_path: Path, prepared: Prepared | None = None, **generate: object
 
 
 def test_plan_is_balanced_and_starts_from_training_images_alone(tmp_path: Path) -> None:
-    rows = planned(tmp_path, count=16, methods={"text": 1, "image": 1, "from_common": 1, "inpaint": 1})
+    masked = records()._replace(masks=np.full((12, 8, 8), 255, np.uint8))
+    rows = planned(tmp_path, masked, count=16, methods={"text": 1, "image": 1, "from_common": 1, "inpaint": 1})
     assert rows["method"].value_counts().to_dict() == {"text": 4, "image": 4, "from_common": 4, "inpaint": 4}
     assert rows["id"].is_unique
     assert rows["seed"].is_unique
@@ -72,7 +75,7 @@ def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(t
     for i, mask in enumerate(masks):
         mask[1 : [3, 3, 7, 6][i % 4], 2:6] = 255  # 12, 12, 38 and 31 % of the image; even rows are rare
     masks[4] = 0  # a rare image without an object has none to give
-    rows = planned(tmp_path, prepared._replace(masks=masks), count=48, methods={"text": 0, "transplant": 1})
+    rows = planned(tmp_path, prepared._replace(masks=masks), count=48, methods={"transplant": 1})
     frame = prepared.frame.set_index("id")
     assert set(rows["source"]) == {frame.index[0], frame.index[2], frame.index[6]}
     assert (frame.loc[rows["ground"], ["label", "split"]] == ["intact", "train"]).all(axis=None)
@@ -81,16 +84,16 @@ def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(t
     assert (frame.loc[rows["ground"], "attribute.brightness"].to_numpy() == asked).all()
     area = pd.Series((masks > 0).mean((1, 2)), frame.index)
     wanted, own = area[rows["ground"]].to_numpy(), area[rows["source"]].to_numpy()
-    assert rows["scale"].between(*transplant.LIMITS).all()
+    assert rows["scale"].between(*pasting.LIMITS).all()
     assert np.allclose(own * rows["scale"] ** 2, wanted)  # among three donors there is one of which that can be made
     # sizes as measured go first: seen half as large, the same object is enlarged twice as much in area
     halved = prepared._replace(masks=masks, frame=prepared.frame.assign(**{"measured.lesion_size": area.to_numpy() / 2}))
     halved.frame.loc[1::2, "measured.lesion_size"] *= 2
-    again = planned(tmp_path, halved, count=16, methods={"text": 0, "transplant": 1})
+    again = planned(tmp_path, halved, count=16, methods={"transplant": 1})
     wanted, own = area[again["ground"]].to_numpy(), area[again["source"]].to_numpy()
-    most = np.sqrt(transplant.COVER[1] / own)
-    assert np.allclose(again["scale"], np.clip(np.sqrt(2 * wanted / own), transplant.LIMITS[0], np.minimum(1.6, most)))
-    assert (own * again["scale"] ** 2 <= transplant.COVER[1] + 1e-9).all()
+    most = np.sqrt(pasting.COVER[1] / own)
+    assert np.allclose(again["scale"], np.clip(np.sqrt(2 * wanted / own), pasting.LIMITS[0], np.minimum(1.6, most)))
+    assert (own * again["scale"] ** 2 <= pasting.COVER[1] + 1e-9).all()
 
 
 def test_the_size_of_a_transplant_keeps_away_from_the_edges_of_its_category(tmp_path: Path) -> None:
@@ -100,7 +103,7 @@ def test_the_size_of_a_transplant_keeps_away_from_the_edges_of_its_category(tmp_
     frame = prepared.frame.assign(**{"measured.lesion_size": (masks > 0).mean((1, 2)), "attribute.lesion_size": "medium"})
     prepared = Prepared(frame, np.zeros((12, 10, 10, 3), np.uint8), masks)
     tree = tiny.settings(tmp_path, tmp_path, "embedded")
-    tree["generate"] = {"count": 8, "methods": {"text": 0, "transplant": 1}, "axes": ["lesion_size"]}
+    tree["generate"] = {"count": 8, "methods": {"transplant": 1}, "axes": ["lesion_size"]}
     prompts = captions.load("dermatology")
     rows = plan(parse(tree), prompts, prepared, "model")
     edge = prompts.attributes["lesion_size"].edges[1]
@@ -130,7 +133,7 @@ def test_an_object_goes_where_it_is_seen_at_the_size_asked_for(tmp_path: Path) -
     tree = tiny.settings(tmp_path, tmp_path, "embedded")
 
     def given(prepared: Prepared, axes: list[str]) -> dict[str, set[str]]:
-        tree["generate"] = {"count": 48, "methods": {"text": 0, "transplant": 1}, "axes": axes}
+        tree["generate"] = {"count": 48, "methods": {"transplant": 1}, "axes": axes}
         rows = plan(parse(tree), prompts, prepared, "model")
         size = prepared.frame.set_index("id")["attribute.lesion_size"]
         return {name: set(part["source"]) for name, part in rows.groupby(rows["ground"].map(size))}
@@ -187,24 +190,73 @@ def test_what_is_well_inside_is_in_the_same_category(edges: list[float], values:
     assert np.array_equal(captions.well_inside(attribute, held, 0), held)
 
 
+def lit(level: int = 128) -> Prepared:
+    """Grey images of 32 pixels, bright enough for defects to show."""
+    return records()._replace(pixels=np.full((12, 32, 32, 3), level, np.uint8))
+
+
 def test_procedural_defects_are_planned_on_common_images_with_the_attributes_asked_for(tmp_path: Path) -> None:
-    prepared = records()
-    rows = planned(tmp_path, prepared, count=16, methods={"text": 0, "procedural": 1})
+    prepared = lit()
+    rows = planned(tmp_path, prepared, count=16, methods={"procedural": 1})
     grounds = prepared.frame.set_index("id").loc[rows["ground"]]
     assert (grounds[["label", "split"]] == ["intact", "train"]).all(axis=None)
     assert (grounds["attribute.brightness"].to_numpy() == rows["attribute.brightness"].to_numpy()).all()
     assert (rows["source"] == "").all() and rows["scale"].isna().all() and (rows["defects"] == "panel").all()
-    others = planned(tmp_path, prepared, count=16, methods={"text": 0, "procedural": 1}, defects="surface")
+    assert (rows["passed_over"] == 0).all()
+    others = planned(tmp_path, prepared, count=16, methods={"procedural": 1}, defects="surface")
     assert not set(others["id"]) & set(rows["id"])  # another picture, another name
-    black = prepared._replace(pixels=np.zeros((12, 8, 8, 3), np.uint8), frame=prepared.frame.assign(path="cells/a.png"))
-    with pytest.raises(UserError, match=r"no defect shows on cells/a\.png"):
-        draw(parse(tiny.settings(tmp_path, tmp_path, "embedded")), black, rows, tmp_path, tmp_path / "images")
+
+
+def test_a_ground_on_which_no_defect_shows_is_passed_over_and_counted(tmp_path: Path) -> None:
+    prepared = lit()
+    whole = planned(tmp_path, prepared, count=16, methods={"procedural": 1})
+    train = prepared.frame[(prepared.frame["label"] == "intact") & (prepared.frame["split"] == "train")]
+    black, _, other, _ = train.index  # in order: dark, bright, dark, bright
+    prepared.pixels[black] = 0
+    rows = planned(tmp_path, prepared, count=16, methods={"procedural": 1})
+    name = prepared.frame["id"]
+    met = whole["ground"] == name[black]
+    assert 0 < met.sum() < (whole["attribute.brightness"] == "dark").sum()
+    # the other one with the attribute asked for takes its place; all other rows stay as they were
+    assert (rows["ground"][met] == name[other]).all() and (rows["passed_over"] == met).all()
+    assert rows[~met].equals(whole[~met])
+    folder = tmp_path / "images"
+    draw(parse(tiny.settings(tmp_path, tmp_path, "embedded")), prepared, rows, tmp_path, folder)
+    assert {path.stem for path in folder.iterdir()} == set(rows["id"])
+    # where no dark one is left, a bright one; where none at all is left, there is nothing to do
+    prepared.pixels[other] = 0
+    rows = planned(tmp_path, prepared, count=16, methods={"procedural": 1})
+    dark = rows["attribute.brightness"] == "dark"
+    assert set(rows["passed_over"][dark]) == {2} and set(rows["passed_over"][~dark]) == {0}
+    assert not set(rows["ground"]) & {name[black], name[other]}
+    prepared.pixels[:] = 0
+    named = prepared._replace(frame=prepared.frame.assign(path="cells/a.png"))
+    with pytest.raises(UserError, match=r"no defect shows on any of the 4 .*cells/a\.png"):
+        planned(tmp_path, named, count=16, methods={"procedural": 1})
+
+
+@pytest.mark.parametrize("level", [0, 15, 16, 40])
+@pytest.mark.parametrize("kind", ["panel", "surface"])
+def test_what_is_nearly_black_is_given_up_without_trying(level: int, kind: Defects) -> None:
+    picture = damaged(np.full((32, 32, 3), level, np.uint8), kind, 0)
+    assert (picture is None) == (level < 40)  # at 16, only a defect that is wholly black could show, and there is none
+
+
+def test_each_process_draws_its_share_and_together_they_draw_all(tmp_path: Path) -> None:
+    prepared, config = lit(), parse(tiny.settings(tmp_path, tmp_path, "embedded"))
+    rows = planned(tmp_path, prepared, count=15, methods={"procedural": 1})
+    shares = {"one": (0, 1), "first": (0, 3), "second": (1, 3), "third": (2, 3)}
+    for name, share in shares.items():
+        draw(config, prepared, rows, tmp_path, tmp_path / name, share)
+    one, *parts = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in shares)
+    assert [len(part) for part in parts] == [6, 5, 4]  # of eight batches of two, the last half full
+    assert {name: image for part in parts for name, image in part.items()} == one
 
 
 def test_what_cannot_be_transplanted_is_left_out_or_named(tmp_path: Path) -> None:
     prepared, masks = records(), np.zeros((12, 8, 8), np.uint8)
     masks[:, 2:5, 2:5] = 255
-    ask = {"count": 8, "methods": {"text": 0, "transplant": 1}}
+    ask = {"count": 8, "methods": {"transplant": 1}}
     # without a mask of its own, where others of its class have one, a recipient's object would stay
     frame = prepared.frame.assign(mask=[i not in (1, 3) for i in range(12)])
     rows = planned(tmp_path, prepared._replace(frame=frame, masks=masks), **ask)
@@ -287,6 +339,7 @@ def test_inpainting_keeps_what_lies_outside_the_region_and_paints_within() -> No
 def test_png_carries_its_row() -> None:
     picture = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
     row = {"id": "x", "method": "text", "strength": float("nan"), "prompt": "é"}
-    with Image.open(io.BytesIO(encode_png(picture, row))) as image:
+    with Image.open(io.BytesIO(encode_png(picture, row, "compositeCapture"))) as image:
         assert json.loads(image.info["synthimg"]) == {**row, "strength": None}
+        assert 'newscodes/digitalsourcetype/compositeCapture"' in image.info["XML:com.adobe.xmp"]
         assert (np.asarray(image) == picture).all()

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib import import_module
+from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import pandas as pd
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from synthimg import scenes
-from synthimg.config import Defects
+from synthimg.config import Defects, parse
 from synthimg.methods.procedural import VISIBLE, damaged
+from synthimg.stages.finetune import finetune_model
+from synthimg.stages.generate import generate_images
+from synthimg.stages.prepare import prepare_dataset
 
 SIDE = 64
 
@@ -58,6 +66,24 @@ def test_where_light_defects_would_vanish_another_is_drawn_and_black_has_none(ki
         picture = damaged(white, kind, seed)
         assert picture is not None and picture.min() <= 255 - VISIBLE
     assert damaged(np.zeros_like(white), kind, 0) is None
+
+
+def test_a_job_goes_on_where_some_images_are_black_and_says_how_many_it_passed_over(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = tiny.photographs(tmp_path / "data")
+    noise = np.random.default_rng(0)
+    for file in sorted((data / "images" / "intact").iterdir())[::2]:
+        Image.fromarray(noise.integers(0, VISIBLE, (64, 64, 3), np.uint8)).save(file)
+    tree = tiny.settings(data, tmp_path / "outputs", "embedded", generate={"count": 20, "methods": {"procedural": 1}})
+    config = parse(tree)
+    for stage in (prepare_dataset, finetune_model, generate_images):
+        stage(config)
+    folder = config.folder / "generate"
+    plan, manifest = pd.read_parquet(folder / "plan.parquet"), json.loads((folder / "manifest.json").read_text())
+    assert len(list((folder / "images").iterdir())) == 20
+    assert manifest["passed_over"] == plan["passed_over"].sum() > 0
+    assert f"{manifest['passed_over']} real images were passed over" in "".join(capfd.readouterr())
 
 
 def test_skin_has_no_defects() -> None:

@@ -54,8 +54,10 @@ class Prompts(BaseModel):
     @model_validator(mode="after")
     def _known(self) -> Self:
         for name in [*self.measure, *self.estimators.values()]:
-            if name not in estimators.ESTIMATORS:
-                raise ValueError(f"no estimator '{name}'; there are {', '.join(estimators.ESTIMATORS)}")
+            try:
+                estimators.find(name)
+            except UserError as error:
+                raise ValueError(str(error)) from error
         for template in self.captions:
             try:
                 names = fields(template)

@@ -1,6 +1,7 @@
 """Estimators of image properties from pixels alone: the same function measures real and synthetic images.
 
-None of them sees a prompt, a label or a mask. Values are comparable between images of one resolution.
+None of them sees a prompt, a label or a mask. Values are comparable between images of one resolution. An estimator is a
+function from images to values, here or in another package (docs/extending.md).
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
+from .. import extensions
+from ..errors import UserError, did_you_mean
+
+Estimator = Callable[[np.ndarray], np.ndarray]
+"""From images, uint8 [N, H, W, 3], to one value each, [N]; NaN where the property cannot be told."""
+GROUP = "synthimg.estimators"
 BATCH = 256
 SIDE = 64
 """Segmentation works on images of this size: fast, and independent of the resolution."""
@@ -25,14 +32,37 @@ def measure(pixels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
 
     Args:
         pixels: uint8 [N, H, W, 3] RGB; may be a memory map.
-        names: keys of `ESTIMATORS`.
+        names: of estimators, see `find`.
 
     Returns:
         float64 [N] per name; NaN where the property cannot be told.
+
+    Raises:
+        UserError: there is no such estimator.
     """
-    starts = range(0, len(pixels), BATCH)
-    blocks = {name: [ESTIMATORS[name](np.asarray(pixels[start : start + BATCH])) for start in starts] for name in names}
-    return {name: np.concatenate([np.empty(0), *block]).astype(np.float64) for name, block in blocks.items()}
+    parts = [slice(start, start + BATCH) for start in range(0, len(pixels), BATCH)]
+    found = {}
+    for name in names:
+        estimate = find(name)
+        blocks = [estimate(np.asarray(pixels[part])) for part in parts]
+        found[name] = np.concatenate([np.empty(0), *blocks]).astype(np.float64)
+    return found
+
+
+def find(name: str) -> Estimator:
+    """An estimator of this module or, by an entry point of the group `synthimg.estimators`, of another package.
+
+    Raises:
+        UserError: there is no such estimator, or another package's cannot be imported.
+    """
+    if name in ESTIMATORS:
+        return ESTIMATORS[name]
+    try:
+        found: Estimator = extensions.load(GROUP, name)
+    except KeyError as error:
+        there = [*ESTIMATORS, *extensions.names(GROUP)]
+        raise UserError(f"no estimator '{name}'{did_you_mean(name, there)}; there are {', '.join(there)}") from error
+    return found
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:
@@ -98,7 +128,7 @@ def lesion_size(pixels: np.ndarray) -> np.ndarray:
     return np.array([_share(*_segment(image)) for image in _small(pixels)])
 
 
-ESTIMATORS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+ESTIMATORS: dict[str, Estimator] = {
     "brightness": brightness,
     "contrast": contrast,
     "texture": texture,

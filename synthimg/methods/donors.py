@@ -16,7 +16,7 @@ from ..attributes.estimators import lesion_size
 from ..core.seeds import derive
 from ..data.prepared import Prepared
 from ..errors import UserError
-from . import transplant
+from . import pasting
 
 MARGIN = 0.25
 """How far from the edges of its category the size of a transplant stays, as a share of the edge: what is measured on the
@@ -41,13 +41,13 @@ def with_objects(frame: pd.DataFrame, masks: np.ndarray, sizes: captions.Attribu
     size that a transplant in its place `aims` at and its category, which it `asks` for (0 and "", no size in particular,
     where there is no object or no category), and whether the image `gives` an object to transplants or `takes` one.
     """
-    area, edge = np.array([(float((mask > 0).mean()), transplant.frame_share(mask > 0)) for mask in masks]).T
+    area, edge = np.array([(float((mask > 0).mean()), pasting.frame_share(mask > 0)) for mask in masks]).T
     held = frame["mask"] & (area > 0)  # an empty one leaves nothing to paint
     # asked for is a size as the estimator sees it, where it is one of those that the prompts measure
     size = frame.get("measured.lesion_size", pd.Series(area, frame.index)).where(area > 0, 0)
-    gives = (area >= transplant.COVER[0]) & (area <= transplant.COVER[1]) & (edge <= transplant.CUT) & (size > 0)
+    gives = (area >= pasting.COVER[0]) & (area <= pasting.COVER[1]) & (edge <= pasting.CUT) & (size > 0)
     # a mask that is missing hides an object, unless no image of the class has one
-    takes = (held | ~frame["label"].isin(frame["label"][held])) & (area <= transplant.COVER[1])
+    takes = (held | ~frame["label"].isin(frame["label"][held])) & (area <= pasting.COVER[1])
     aims = captions.well_inside(sizes, size.to_numpy(), MARGIN) if sizes else size.to_numpy()  # what is 0 stays 0
     asks = np.where(aims > 0, captions.categories(sizes, aims), "") if sizes else ""
     return frame.assign(mask=held, area=area, size=size, aims=aims, asks=asks, gives=gives, takes=takes)
@@ -73,7 +73,7 @@ def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, see
     takers = frame[train & (frame["label"] != rare) & frame["takes"]]
     row_of, area, size = prepared.row_of(), givers["area"].to_numpy(), givers["size"].to_numpy()
     if givers.empty:
-        low, high = transplant.COVER
+        low, high = pasting.COVER
         raise UserError(
             f"generate.methods.transplant: no rare training image whose mask covers {100 * low:g} % to {100 * high:g} % "
             "of it and does not run along its edge"
@@ -82,7 +82,7 @@ def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, see
     def tried(number: int, taker: pd.Series, seed: int) -> np.ndarray:
         a, b = row_of[givers["id"].iloc[number]], row_of[taker["id"]]
         scale, symmetry = float(scales(area, size, taker["aims"])[0][number]), derive(seed, "symmetry") % 8
-        return transplant.transplanted(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, symmetry)
+        return pasting.transplanted(pixels[a], masks[a] > 0, pixels[b], masks[b] > 0, scale, symmetry)
 
     @cache
     def seen(number: int, asked: str) -> bool:
@@ -114,7 +114,7 @@ def scales(area: np.ndarray, size: np.ndarray, wanted: float) -> tuple[np.ndarra
         Factors [N]; absolute logarithm of what they miss [N].
     """
     # a mask may take in a halo that the estimator does not see, the estimator a shade that the mask leaves out
-    exact = np.array([transplant.enlargement(own, wanted) for own in np.minimum(area, size)])
-    least, most = transplant.LIMITS
-    kept = np.clip(exact, least, np.minimum(most, np.sqrt(transplant.COVER[1] / area)))
+    exact = np.array([pasting.enlargement(own, wanted) for own in np.minimum(area, size)])
+    least, most = pasting.LIMITS
+    kept = np.clip(exact, least, np.minimum(most, np.sqrt(pasting.COVER[1] / area)))
     return kept, np.abs(np.log(exact / kept))

@@ -2,16 +2,53 @@
 
 from __future__ import annotations
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING
 
-from .. import scenes
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
 from ..config import Defects
+from ..errors import UserError
+from .base import Columns, Material, Method, Wish
+from .starts import by_agreement
+
+if TYPE_CHECKING:
+    from .studio import Studio
 
 VISIBLE = 16
 """Grey levels by which a defect must change some pixel: what cannot be seen on its ground would be a wrong label."""
 TRIES = 100
+
+
+def plan(wishes: list[Wish], pool: pd.DataFrame, material: Material) -> list[Columns]:
+    """Which real image (`ground`) bears the defects, and of which kind they are.
+
+    A ground on which no defect shows is passed over, and the next one is tried.
+
+    Raises:
+        UserError: a defect shows on no ground at all.
+    """
+    defects, pixels, row_of = material.config.generate.defects, material.prepared.pixels, material.prepared.row_of()
+
+    def columns(wish: Wish) -> Columns:
+        for tried, ground in enumerate(by_agreement(pool, wish)):
+            if damaged(pixels[row_of[ground]], defects, wish.seed) is not None:
+                return {"ground": ground, "defects": defects, "passed_over": tried}
+        raise UserError(
+            f"generate.methods.procedural: no defect shows on any of the {len(pool)} training images of other classes, "
+            f"say on {pool['path'].iloc[0]}; they are too dark or too bright"
+        )
+
+    return [columns(wish) for wish in tqdm(wishes, desc="plan procedural defects", unit="image")]
+
+
+def draw(batch: pd.DataFrame, studio: Studio) -> NDArray[np.uint8]:
+    """One picture [R, R, 3] per row."""
+    grounds = zip(studio.pixels(batch["ground"]), batch["defects"], batch["seed"], strict=True)
+    pictures = [damaged(ground, defects, seed) for ground, defects, seed in grounds]
+    return np.stack([picture for picture in pictures if picture is not None])  # all: the plan has tried them
 
 
 def damaged(ground: NDArray[np.uint8], defects: Defects, seed: int) -> NDArray[np.uint8] | None:
@@ -23,6 +60,12 @@ def damaged(ground: NDArray[np.uint8], defects: Defects, seed: int) -> NDArray[n
     Returns:
         None where none of TRIES scenes shows on it, as on a black ground.
     """
+    if ground.max() < VISIBLE:  # factors lie between 0 and 2, so no pixel can change by more than it has
+        return None
+    import torch  # takes seconds, as do the scenes
+
+    from .. import scenes
+
     generator = torch.Generator().manual_seed(seed)
     for _ in range(TRIES):  # some scenes are intact
         factor, _ = scenes.defects(scenes.sample(1, generator, (defects,)), len(ground))
@@ -30,3 +73,10 @@ def damaged(ground: NDArray[np.uint8], defects: Defects, seed: int) -> NDArray[n
         if np.abs(picture.astype(int) - ground).max() >= VISIBLE:
             return picture
     return None
+
+
+METHOD = Method(
+    plan, draw, starts_from="common", composed=True,
+    source_type="compositeSynthetic",  # a capture together with what was computed
+    caveat="Procedural defects lie on real images of other classes: what the scores find is mostly these.",
+)  # fmt: skip

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from ..attributes import captions
 from ..attributes.estimators import measure
-from ..config import COMPOSED, Config
+from ..config import Config
 from ..core.device import choose_device
 from ..core.stage import check, finish, is_done, key, write_table
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
 from ..evaluation.classifier import fit_head, power_normaliser
+from ..methods.base import composed
 from ..metrics.nearest import copy_threshold, duplicates, nearest_neighbours
 from ..vision.features import Features, Pixels, cached, chunks
 
@@ -70,7 +71,7 @@ def decide(
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
     categories = found(prompts, rows, values)
     missed = misses(rows, categories) & config.filter.attributes
-    unlike = (confidence < config.filter.confidence) & ~rows["method"].isin(COMPOSED).to_numpy()
+    unlike = (confidence < config.filter.confidence) & ~rows["method"].isin(composed(rows["method"])).to_numpy()
     reason = reasons(synthetic, unlike, distance, missed, threshold)
     table = {
         "id": list(rows["id"]),

@@ -16,9 +16,10 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from ..config import COMPOSED, Config
+from ..config import Config
 from ..core import stage
 from ..errors import UserError
+from ..methods.base import composed, find, ordered
 from ..reporting import charts, gallery
 from ..reporting.page import ARMS, arm_dots, in_order, kind, picture, render
 from ..reporting.verdict import judge
@@ -87,7 +88,7 @@ def describe(run: Path) -> dict[str, Any]:
         "started": {"pictures": len(started), "images": started.nunique()},
         "funnel": funnel(metrics["n"]), "quality": quality(metrics["quality"]),
         "shared": shared(metrics["quality"]["extractor"], settings, methods),
-        "methods": methods, "drawn": methods - set(COMPOSED),
+        "methods": methods, "drawn": methods - composed(methods),
         "marginals": marginals(metrics, records, made),
         "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
         "summary": summary, "splits": ("train", "reserve", "validation", "test"),
@@ -247,7 +248,7 @@ def quality(found: dict[str, Any]) -> dict[str, Any]:
 
 def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
     """What the quality scores have in common with the rest of the pipeline; empty where nothing."""
-    found, drawn = [], methods - set(COMPOSED)
+    found, drawn = [], methods - composed(methods)
     if extractor == "efficientnet-lite0":
         text = "These features, the filter's judge and the classifier share one backbone (EfficientNet-Lite0)"
         if drawn and settings["base"] == "embedded":
@@ -260,10 +261,7 @@ def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
             "Pictures made from a real image carry that image's own fine detail (generate.detail), and the scores compare "
             "them with these very images among others: they flatter."
         )
-    if "transplant" in methods:
-        found.append("Transplants show the objects of these very real images, so the scores flatter them.")
-    if "procedural" in methods:
-        found.append("Procedural defects lie on real images of other classes: what the scores find is mostly these.")
+    found += [caveat for name in ordered(methods) if (caveat := find(name).caveat)]
     return " ".join(found)
 
 

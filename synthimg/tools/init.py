@@ -36,8 +36,8 @@ finetune:
 generate:
   count: {count}  # about ten to each real training image of the rare class; 100 at least, 1000 at most
   methods: {{text: 0.2, image: 0.4, from_common: 0.4}}  # what leads so far needs no model (docs/gain.md):
-  # methods: {{text: 0, procedural: 1}}  # where the rare class has cracks, scratches or spots and the others have not
-  # methods: {{text: 0, transplant: 1}}  # with dataset.mask: its objects in the places of others'
+  # methods: {{procedural: 1}}  # where the rare class has cracks, scratches or spots and the others have not
+  # methods: {{transplant: 1}}  # with dataset.mask: its objects in the places of others'
   strength: [0.25, 0.4, 0.55, 0.7]  # raise it if pictures made from common images still look common
   detail: 1                         # the start image's own grain and thin lines: also a reason to look at its privacy
   guidance: 2.0

@@ -9,12 +9,14 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm.auto import tqdm
 
 from ..attributes import captions
-from ..config import Config, Methods
+from ..config import Config
 from ..core import stage
 from ..core.seeds import derive
 from ..data.prepared import load, prompts_of
 from ..diffusion import base, sample
-from ..stages.generate import composer, fine_tuned, plan
+from ..methods.base import find
+from ..methods.studio import Studio, fine_tuned
+from ..stages.generate import plan
 
 MARGIN = 24
 Cells = list[dict[str, str]]
@@ -29,7 +31,7 @@ def preview_grid(config: Config) -> Path:
 
     Raises:
         UserError: the data set is not prepared or the model not fine-tuned yet, an axis is unknown, no rare image has an
-            object to give, or no defect shows on an image.
+            object to give, or no defect shows on any image.
     """
     run = stage.check(config)
     if config.draws:
@@ -62,15 +64,16 @@ def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[l
 
 def _without_model(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[list[np.ndarray], Cells]:
     """The first picture of each cell and method of the plan, and the cells with their methods."""
-    prepared, weights = load(config.folder), config.generate.methods.model_dump()
-    each = {method: float(weight > 0) for method, weight in weights.items()}
-    settings = {"count": len(cells) * int(sum(each.values())), "methods": Methods(**each)}  # one pass over the grid
+    prepared, each = load(config.folder), dict.fromkeys(config.generate.methods, 1.0)
+    settings = {"count": len(cells) * len(each), "methods": each}  # one pass over the grid
     first = config.model_copy(update={"generate": config.generate.model_copy(update=settings)})
-    rows, compose = plan(first, prompts, prepared, ""), composer(prepared)
+    rows = plan(first, prompts, prepared, "")
+    studio = Studio(first, prepared, rows, config.folder / "finetune")
     asked = [tuple(row) for row in rows[[f"attribute.{axis}" for axis in cells[0]]].to_numpy()]
     images, shown = [], []
     for method, part in rows.groupby("method", sort=False):
-        picture_of = dict(zip([asked[i] for i in part.index], compose(part), strict=True))
+        pictures = find(str(method)).draw(part, studio)
+        picture_of = dict(zip([asked[i] for i in part.index], pictures, strict=True))
         images += [picture_of[tuple(cell.values())] for cell in cells]
         shown += [{"generate.methods": str(method), **cell} for cell in cells]
     return images, shown
