@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tiny
 import torch
+from PIL import Image
 from torch import nn
 
-from synthimg import scenes
-from synthimg.config import Finetune
+from synthimg import finetune_model, generate_images, prepare_dataset, scenes
+from synthimg.config import Finetune, parse
 from synthimg.core.device import CPU
 from synthimg.diffusion import adapters, base, speed
 
@@ -58,3 +60,27 @@ def test_lighter_weights_change_nothing_under_autocast(tmp_path: Path) -> None:
 )
 def test_when_compiling_pays_on_a_cpu(setting: speed.Compile, passes: int, expected: bool) -> None:
     assert speed.pays(setting, CPU, passes) is expected
+
+
+@pytest.mark.slow
+def test_a_compiled_denoiser_sees_full_batches_and_draws_the_same_pictures(tmp_path: Path, monkeypatch: Any) -> None:
+    data, folder = tiny.photographs(tmp_path / "data"), tiny.sd15(tmp_path / "base")
+    seen: list[int] = []
+    # torch's own tracer with its debugging backend: inductor takes a minute to build kernels on a CPU
+    monkeypatch.setattr(nn.Module, "compile", lambda module, **options: _traced(module, seen))
+    found = []
+    for compile_ in ("never", "always"):
+        tree = tiny.settings(data, tmp_path / compile_, folder, compile=compile_)
+        tree["generate"] |= {"count": 3, "methods": {"text": 1}}
+        config = parse(tree)
+        prepare_dataset(config)
+        finetune_model(config)
+        images = generate_images(config) / "images"
+        found.append([np.asarray(Image.open(path)).astype(int) for path in sorted(images.iterdir())])
+    assert set(seen) == {2, 4}  # two rows to a batch: alone in fine-tuning, doubled by guidance
+    assert np.abs(np.array(found[0]) - np.array(found[1])).max() <= 1
+
+
+def _traced(module: nn.Module, seen: list[int]) -> None:
+    module.register_forward_pre_hook(lambda _, args: seen.append(len(args[0])))
+    module._compiled_call_impl = torch.compile(module._call_impl, backend="eager", dynamic=False)

@@ -68,7 +68,8 @@ class Studio:
         if compiled(self.config):  # it would be compiled anew for a smaller last batch: rows are repeated to fill it
             filled = np.resize(np.arange(count), max(count, self.config.generate.batch_size))
             batch = batch.iloc[filled]
-            start, region, conditions = (None if part is None else part[filled] for part in (start, region, conditions))
+            start, conditions = _rows_of(start, filled), _rows_of(conditions, filled)
+            region = None if region is None else region[filled]
         return sample.sample_images(
             self.pipeline,
             prompts.rows([index[text] for text in batch["prompt"]]),
@@ -104,6 +105,10 @@ def fine_tuned(config: Config, model: Path) -> Any:
     if compiled(config):
         pipeline.unet.compile(dynamic=False)
     return pipeline
+
+
+def _rows_of(images: Pictures | None, rows: NDArray[np.intp]) -> Pictures | None:
+    return None if images is None else images[rows]
 
 
 def compiled(config: Config) -> bool:
