@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import LogisticRegression
 
@@ -213,6 +213,7 @@ def test_mixup_mixes_rows_in_the_shares_in_which_their_targets_count() -> None:
     torch.testing.assert_close(mixed, found)
 
 
+@settings(deadline=None)  # the first call imports imbalanced-learn
 @given(counts=st.lists(st.integers(1, 9), min_size=1, max_size=4), seed=st.integers(0, 2**63))
 def test_smote_fills_classes_between_rows_of_the_same_class(counts: list[int], seed: int) -> None:
     labels = np.repeat(np.arange(len(counts)), counts)

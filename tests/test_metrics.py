@@ -153,7 +153,7 @@ def test_halves_are_disjoint_complete_balanced_and_split_no_group(members: list[
 
 def test_quality_without_accepted_images_is_null_and_says_so() -> None:
     real = vectors(1, 20)
-    found = quality.assess("efficientnet-lite0", quality.Sides(real, "abcdefghijklmnopqrst", real[:0], {}), seed=0)
+    found = quality.assess("efficientnet-lite0", quality.Sides(real, list("abcdefghijklmnopqrst"), real[:0], {}), seed=0)
     assert found["fid"] is None and found["kid"] is None
     assert found["floor"]["fid"] > 0
     assert "No synthetic image" in found["warning"]

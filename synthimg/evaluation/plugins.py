@@ -54,13 +54,12 @@ def resolve(reference: str, asked_by: str) -> Any:
         raise UserError(f"{asked_by}: '{reference}' cannot be imported: {error}") from error
 
 
-def source_of(reference: str) -> Path | None:
+def source_of(reference: str, asked_by: str) -> Path | None:
     """The file that `module:object` is written in; None where it is not written in Python.
 
-    Raises:
-        UserError: it cannot be imported.
+    Args and errors as of `resolve`.
     """
-    resolve(reference, "evaluate")
+    resolve(reference, asked_by)
     file = sys.modules[reference.partition(":")[0].strip()].__file__
     return Path(file) if file else None
 

@@ -105,10 +105,10 @@ def made_from(config: Config, extractor: Extractor) -> dict[str, Any]:
     settings = config.evaluate
     before = [config.folder / name for name in ("dataset", "generate", "filter")]
     wanted = key(config, "evaluate", ("seed", "resolution", "dataset", "evaluate"), before)
-    code = [plugins.reference(plugins.ARMS, name) for name in settings.arms if name not in ARMS]
-    code += [plugins.reference(plugins.METRICS, name) for name in settings.metrics]
-    code += [settings.classifier] if settings.classifier not in FITS else []
-    files = {name: plugins.source_of(name) for name in code if name}
+    code = [(f"{plugins.ARMS}: {name}", plugins.reference(plugins.ARMS, name)) for name in settings.arms if name not in ARMS]
+    code += [(f"{plugins.METRICS}: {name}", plugins.reference(plugins.METRICS, name)) for name in settings.metrics]
+    code += [("evaluate.classifier", settings.classifier)] if settings.classifier not in FITS else []
+    files = {found: plugins.source_of(found, asked_by) for asked_by, found in code if found}
     return wanted | {"extractor": extractor, "code": {name: digest(file) for name, file in files.items() if file}}
 
 
