@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from synthimg.config import Config, load_config
-from synthimg.evaluation.results import Interval, Recall, read_results
+from synthimg.evaluation.results import Interval, Recall
+from synthimg.evaluation.results_file import read_results
 from synthimg.pipeline import run
 from synthimg.reporting.wording import control_name
 

@@ -5,18 +5,16 @@ Unknown keys are refused by name, `key.sub=value` overrides come from the comman
 
 from __future__ import annotations
 
-import re
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import UserError
-from .evaluation import plugins
-from .evaluation.arms import ARMS, arms_of, find_arm
+from .evaluation.arms import ARMS, arms_of
+from .evaluation.names import ArmName, ClassifierName, ControlName, MetricName
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -192,40 +190,9 @@ class Filter(Section):
     """A picture closer to a training image than this quantile of held-out real images are is a near-copy."""
 
 
-def _known(name: str) -> str:
-    try:
-        find_arm(name)
-    except KeyError as error:
-        raise PydanticCustomError("unknown_arm", "{text}", {"text": error.args[0]}) from error
-    return name
-
-
-def _joinable(name: str) -> str:
-    if not find_arm(_known(name)).joins:
-        raise PydanticCustomError("no_control", "expected a control that synthetic images can join")
-    return name
-
-
-def _classifier(name: str) -> str:
-    if not re.fullmatch(r"head|finetune|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name):
-        raise PydanticCustomError("unknown_classifier", "expected head, finetune, or module:function")
-    return name
-
-
-def _measured(name: str) -> str:
-    known = plugins.names(plugins.METRICS)
-    if name not in known:
-        text = f"no installed package has a metric of this name{plugins.did_you_mean(name, known)}"
-        raise PydanticCustomError("unknown_metric", "{text}", {"text": text})
-    return name
-
-
-ArmName = Annotated[str, AfterValidator(_known)]
-
-
 class Evaluate(Section):
     seeds: Positive = 5
-    classifier: Annotated[str, AfterValidator(_classifier)] = "head"
+    classifier: ClassifierName = "head"
     """head: linear head on frozen ImageNet features; finetune: the whole backbone is trained; module:function: a classifier
     of your own (docs/extending.md)."""
     steps: Positive = 400
@@ -234,7 +201,7 @@ class Evaluate(Section):
     """Where the backbone is fine-tuned."""
     synthetic_weight: Annotated[float, Field(gt=0, le=1)] = 0.2
     """How much a synthetic image counts in training beside a real one."""
-    beside: Annotated[str, AfterValidator(_joinable)] = "real"
+    beside: ControlName = "real"
     """The control whose training set and treatment of imbalance the synthetic images, and the oracle's, join; of `arms`."""
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Positive = 2000
@@ -245,7 +212,7 @@ class Evaluate(Section):
     """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. Default: all of
     the package; arms that installed packages add have to be named. (smote works on features, so it goes with the head
     only.)"""
-    metrics: list[Annotated[str, AfterValidator(_measured)]] = []
+    metrics: list[MetricName] = []
     """Further scores of the accepted images, by installed packages (docs/extending.md)."""
     extractor: Literal["auto", "inception", "efficientnet-lite0"] = "auto"
     """Features of FID and KID. auto: Inception where its weights are at hand, else EfficientNet-Lite0."""

@@ -71,10 +71,15 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     metadata = folder / "toy-1.0.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: toy\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text(
-        "[synthimg.arms]\ndoubled = toy_arm:DOUBLED\nmine = toy_arm:MINE\nwrong = toy_arm:WRONG\nlost = toy_arm:LOST\ngone = absent:ARM\n"
-        "[synthimg.metrics]\nshift = toy_metric:shift\nbroken = toy_metric:broken\n"
-    )
+    points = {
+        "synthimg.arms": {
+            "doubled": "toy_arm:DOUBLED", "mine": "toy_arm:MINE", "wrong": "toy_arm:WRONG", "lost": "toy_arm:LOST",
+            "gone": "absent:ARM",
+        },
+        "synthimg.metrics": {"shift": "toy_metric:shift", "broken": "toy_metric:broken"},
+    }  # fmt: skip
+    lines = [line for group, names in points.items() for line in (f"[{group}]", *(f"{a} = {b}" for a, b in names.items()))]
+    (metadata / "entry_points.txt").write_text("\n".join(lines))
     modules = {"toy_arm": ARM, "toy_metric": METRIC, "toy_classifier": CLASSIFIER}
     for name, text in modules.items():
         (folder / f"{name}.py").write_text(text)

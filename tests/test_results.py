@@ -10,7 +10,7 @@ import pytest
 from fake_run import fake_metrics, fake_run, rewrite_metrics
 
 from synthimg.errors import UserError
-from synthimg.evaluation.results import page, parse_results, read_results, write_results
+from synthimg.evaluation.results_file import page, parse_results, read_results, write_results
 from synthimg.reporting.runs import load
 
 
@@ -56,5 +56,5 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_the_page_on_metrics_is_made_from_the_type() -> None:
     committed = Path(__file__).parents[1] / "docs" / "metrics.md"
-    assert committed.read_text(encoding="utf-8") == page(), "python -m synthimg.evaluation.results > docs/metrics.md"
+    assert committed.read_text(encoding="utf-8") == page(), "python -m synthimg.evaluation.results_file > docs/metrics.md"
     assert "None" not in page()  # every field has its sentence

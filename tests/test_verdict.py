@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fake_run import fake_metrics
 
-from synthimg.evaluation.results import parse_results
+from synthimg.evaluation.results_file import parse_results
 from synthimg.reporting import wording
 from synthimg.reporting.formats import number, signed
 from synthimg.reporting.judge import judgement_of

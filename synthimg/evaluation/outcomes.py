@@ -44,7 +44,7 @@ def chosen(predictions: pd.DataFrame, rare: str, specificity: float) -> pd.DataF
     return pd.DataFrame(rows)
 
 
-def outcomes(predictions: pd.DataFrame, thresholds: pd.DataFrame) -> dict[str, Outcome]:
+def outcomes_of(predictions: pd.DataFrame, thresholds: pd.DataFrame) -> dict[str, Outcome]:
     """What each arm's finished predictions are on the test images."""
     found = {}
     for arm, part in predictions[predictions["split"] == "test"].groupby("arm", sort=False):

@@ -35,7 +35,8 @@ class Repeats(NamedTuple):
         gain = self.pooled["gain"]
         if not gain or not gain["ci95"]:
             return []
-        return [Dot(self.name, gain["mean"], *gain["ci95"], "synthetic", gain["points"])]
+        low, high = gain["ci95"]
+        return [Dot(self.name, gain["mean"], low, high, "synthetic", gain["points"])]
 
 
 def configurations(config: Config, count: int) -> list[Config]:

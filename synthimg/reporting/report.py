@@ -19,7 +19,8 @@ from ..config import COMPOSED
 from ..core import stage
 from ..data import generated
 from ..evaluation.arms import ARMS
-from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results, read_results
+from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
+from ..evaluation.results_file import read_results
 from . import charts, gallery
 from .page import arm_dots, in_order, kind, picture
 from .wording import verdict_on

@@ -11,7 +11,8 @@ import yaml
 
 from ..core import stage
 from ..errors import UserError
-from ..evaluation.results import Results, read_results
+from ..evaluation.results import Results
+from ..evaluation.results_file import read_results
 from .wording import Verdict, verdict_on
 
 DECISIVE = {

@@ -28,9 +28,10 @@ from ..evaluation.arms import ARMS, Arm, arms_of, available
 from ..evaluation.custom import custom_fit
 from ..evaluation.finetune import finetuned
 from ..evaluation.head import headed
-from ..evaluation.outcomes import chosen, outcomes, predicted, test_images
+from ..evaluation.outcomes import chosen, outcomes_of, predicted, test_images
 from ..evaluation.portions import measure_portions
-from ..evaluation.results import Results, write_results
+from ..evaluation.results import Results
+from ..evaluation.results_file import write_results
 from ..evaluation.sections import counts, followed, scored_outside, sides_of, trained_on
 from ..evaluation.training import Fit, Probabilities
 from ..metrics.comparison import Outcome, Test, compare_arms
@@ -67,7 +68,7 @@ def evaluate_run(config: Config) -> Path:
     thresholds = chosen(predictions, config.dataset.rare_class, config.evaluate.specificity)
     write_table(folder / "predictions.parquet", predictions)
     write_table(folder / "thresholds.parquet", thresholds)
-    judged, test = outcomes(predictions, thresholds), test_images(config, data.frame)
+    judged, test = outcomes_of(predictions, thresholds), test_images(config, data.frame)
     recall = compared(config, data.frame, arms, judged, test, len(made))
     again = partial(with_only, config, data.frame, fit, saved)
     sides, planned = sides_of(config, data, made, extractor), generated.plan(run)
@@ -148,7 +149,7 @@ def with_only(config: Config, frame: pd.DataFrame, fit: Fit, saved: Path, ids: l
     found = {("only", number): kept(file, partial(fit, "synthetic", number, ids)) for number, file in enumerate(files)}
     table = predicted(config, frame, found)
     thresholds = chosen(table, config.dataset.rare_class, config.evaluate.specificity)
-    return outcomes(table, thresholds)["only"]
+    return outcomes_of(table, thresholds)["only"]
 
 
 def portioned(

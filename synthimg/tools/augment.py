@@ -24,7 +24,7 @@ from ..core import stage
 from ..data import consent, generated
 from ..data.prepared import load
 from ..errors import UserError
-from ..evaluation.results import read_results
+from ..evaluation.results_file import read_results
 from ..reporting.wording import verdict_on
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
