@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from synthimg.attributes import captions
 from synthimg.config import Config, parse
 from synthimg.core import stage
+from synthimg.evaluation.arms import ARMS as ARMS_OF_THE_PACKAGE
 
 RARE, COMMON = "defective", "functional"
 SPLITS = {
@@ -313,7 +314,8 @@ def _arm(recall: float, n: dict[str, Any], arm: str) -> dict[str, Any]:
     jitter = [-0.03, 0.01, 0.0, 0.025, -0.005]
     rare = n["train_rare"] + (n["reserve_rare"] if arm == "oracle" else 0)
     return {
-        "control": arm in CONTROLS, "recall": spread(recall + 0.05, 0.05), "recall_at_specificity": spread(recall, 0.05),
+        "title": ARMS_OF_THE_PACKAGE[arm].title, "words": f"the arm {arm}", "control": arm in CONTROLS,
+        "recall": spread(recall + 0.05, 0.05), "recall_at_specificity": spread(recall, 0.05),
         "specificity": spread(0.92, 0.02), "specificity_at_threshold": spread(0.945, 0.02), "auc": spread(0.88, 0.03),
         "per_seed": {
             "recall": [recall + 0.05 + j for j in jitter],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from fake_run import RARE, fake_run
 
 from synthimg.config import Config, parse
@@ -111,7 +113,7 @@ def test_an_arm_from_outside_is_trained_measured_and_told(package: Path, tmp_pat
     assert scores["doubled"].std() > scores["weighted"].std()
     write_report(config)
     html = (config.folder / "report.html").read_text()
-    assert "doubled" in html and "mine" in html
+    assert "real images, each counting twice" in html and "oversampled, and synthetic images" in html
 
 
 def test_synthetic_images_can_join_an_arm_from_outside(package: Path, tmp_path: Path) -> None:
@@ -236,3 +238,30 @@ def test_an_unknown_classifier_and_a_control_it_cannot_train_are_refused() -> No
         parse({**tree, "evaluate": {"classifier": "toy_classifier:classify", "beside": "mixup"}})
     with pytest.raises(UserError, match=r"evaluate\.beside': expected a control that synthetic images can join"):
         parse({**tree, "evaluate": {"beside": "smote"}})
+
+
+def test_the_examples_of_the_page_on_extending_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Followed as written: each file saved under its name, each entry point installed, each key set."""
+    text = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
+    sections = [part for part in text.split("\n## ") if part.startswith(("An arm", "A metric", "A classifier"))]
+    folder, settings = tmp_path / "site-packages", dict(SMALL)
+    metadata = folder / "mine-1.0.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n")
+    points = []
+    for section in sections:
+        code = section.split("```python\n")[1].split("```")[0]
+        (folder / code.splitlines()[0].removeprefix("# ")).write_text(code)
+        for toml in section.split("```toml\n")[1:]:
+            for group, names in tomllib.loads(toml.split("```")[0])["project"]["entry-points"].items():
+                points += [f"[{group}]", *(f"{name} = {value}" for name, value in names.items())]
+        settings |= yaml.safe_load(next(line for line in section.splitlines() if line.startswith("    evaluate:")))[
+            "evaluate"
+        ]
+    (metadata / "entry_points.txt").write_text("\n".join(points))
+    monkeypatch.syspath_prepend(str(folder))
+    config = run(tmp_path, **settings)
+    evaluate_run(config)
+    found = metrics_of(config)
+    assert len(sections) == 3 and list(found["recall"]["arms"]) == ["real", "mirrored", "synthetic", "oracle", "both"]
+    assert 0 < found["extra"]["spread"] < 10 and found["recall"]["classifier"] == "my_classifier:classify"

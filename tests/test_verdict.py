@@ -203,10 +203,12 @@ def test_numbers() -> None:
     assert number(-0.5) == "−0.50"
 
 
-def test_unknown_control_keeps_its_name() -> None:
+def test_a_control_is_called_by_its_title() -> None:
     metrics = fake_metrics()
     metrics["recall"]["best_control"] = "zebra"
-    assert wording.control_name(parse_results(metrics)) == "zebra"
+    metrics["recall"]["arms"]["zebra"] = metrics["recall"]["arms"]["oversampled"] | {"title": "striped images"}
+    assert "over the best control, striped images" in judge(metrics).headline
+    assert wording.control_name(parse_results(metrics)) == "striped images"
 
 
 def test_a_gain_that_is_gone_at_equal_specificity_is_none() -> None:

@@ -170,6 +170,10 @@ class TrainingCounts(Section):
 class ArmResult(Section):
     """What one arm does on the test images."""
 
+    title: str
+    """What the arm is, in the middle of a sentence."""
+    words: str
+    """What the arm is, for a table."""
     control: bool
     """Whether it is an alternative to synthetic images, one that the best control is chosen from."""
     recall: Spread

@@ -72,8 +72,6 @@ def compare_arms(
     described = {name: describe(outcome, test) for name, outcome in arms.items()}
     scored = {name: arm["recall_at_specificity"]["mean"] for name, arm in described.items()}
     controls = [name for name in arms if name not in not_controls]
-    for name, arm in described.items():
-        arm["control"] = name in controls
     best = max(controls, key=lambda name: scored[name]) if controls else None
     found: dict[str, Any] = {
         "arms": described, "best_control": best, "gain": None, "oracle_gap_closed": None,

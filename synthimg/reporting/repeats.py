@@ -15,7 +15,6 @@ from .charts import Dot
 from .formats import interval, number, percent, signed
 from .judge import mean_of, unconfirmed
 from .runs import DECISIVE, Run
-from .wording import words_for
 
 FEW = 5
 """With fewer repeats the spread between them is hardly known."""
@@ -75,12 +74,12 @@ def sentence(group: Repeats) -> str:
     reached = [number(_mean(group.runs, arm, "specificity_at_threshold")) for arm in (pooled["best_control"], "synthetic")]
     text = (
         f"{group.name}: over {pooled['repeats']} repeats synthetic images {told} recall of {results.rare_class}: "
-        f"{before} with {words_for(pooled['best_control'])}, the best control over them, {after} with synthetic images "
+        f"{before} with {_title(group, pooled['best_control'])}, the best control over them, {after} with synthetic images "
         f"({_spread(gain)}), at thresholds set for specificity {results.recall.specificity:g} on validation (on test "
         f"{reached[0]} without, {reached[1]} with)."
     )
     if group.matched:
-        best = words_for(group.matched["best_control"])
+        best = _title(group, group.matched["best_control"])
         before, after = number(group.matched["control"]), number(group.matched["synthetic"])
         text += (
             f" Where every arm has that specificity on test: {before} with {best}, the best there, {after} with synthetic "
@@ -123,6 +122,10 @@ def _spread(found: dict[str, Any]) -> str:
     if not found["ci95"]:
         return f"{signed(found['mean'])} in every repeat, so its spread is not known"
     return f"{signed(found['mean'])}, {interval(found['ci95'])}"
+
+
+def _title(group: Repeats, arm: str) -> str:
+    return group.runs[0].results.recall.arms[arm].title
 
 
 def _gone(group: Repeats) -> bool:

@@ -18,7 +18,6 @@ from markupsafe import Markup
 from ..config import COMPOSED
 from ..core import stage
 from ..data import generated
-from ..evaluation.arms import ARMS
 from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
 from ..evaluation.results_file import read_results
 from . import charts, gallery
@@ -77,11 +76,10 @@ def describe(run: Path) -> dict[str, Any]:
 
 
 def arms(recall: Recall) -> list[dict[str, Any]]:
-    """The rows of the arms table; arms of packages that are not installed here have no words."""
+    """The rows of the arms table."""
     return [
         {
             "name": name,
-            "words": ARMS[name].words.format(beside=recall.beside, weight=recall.synthetic_weight) if name in ARMS else "",
             "best": name == recall.best_control,
             "kind": kind(name, recall.arms[name], recall.best_control),
             "result": recall.arms[name],

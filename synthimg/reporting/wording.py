@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..evaluation.arms import ARMS
 from ..evaluation.results import Change, Results
 from .formats import count, interval, number, percent, signed
 from .judge import Judgement, judgement_of, mean_of, oracle_lead, unconfirmed
@@ -87,12 +86,8 @@ def verdict_on(results: Results) -> Verdict:
 
 def control_name(results: Results) -> str:
     """The best control in words."""
-    return words_for(results.recall.best_control or "real")
-
-
-def words_for(control: str) -> str:
-    """An arm in the middle of a sentence; one that is not installed here keeps its name."""
-    return ARMS[control].title if control in ARMS else control
+    best = results.recall.best_control
+    return results.recall.arms[best].title if best else "no control"
 
 
 def _headline(run: _Compared) -> str:
@@ -181,6 +176,7 @@ def _matched(results: Results) -> str:
     if not matched:
         return ""
     recall, best, gain = matched.recall, matched.best_control, matched.gain
+    title = results.recall.arms[best].title
     before, after = number(recall[best]), number(recall["synthetic"])
     lead, share = oracle_lead(matched), ""
     if lead >= LEAST_LEAD:
@@ -191,7 +187,7 @@ def _matched(results: Results) -> str:
         share = f" The oracle has {number(recall['oracle'])} there, too little more for a share of it to mean anything."
     return (
         f"Where every threshold gives specificity {results.recall.specificity:g} on the test images themselves, "
-        f"recall is {before} with the best control there, {words_for(best)}, and {after} with synthetic images "
+        f"recall is {before} with the best control there, {title}, and {after} with synthetic images "
         f"({signed(gain.mean)}, {interval(gain.ci95)}).{share}"
     )
 

@@ -135,7 +135,9 @@ def compared(
     settings = config.evaluate
     found = compare_arms(judged, test, settings.specificity, [name for name, arm in arms.items() if not arm.control])
     for name, described in found["arms"].items():
-        described["n_train"] = trained_on(config, frame, arms[name], accepted)
+        arm = arms[name]
+        described |= {"title": arm.title, "control": arm.control, "n_train": trained_on(config, frame, arm, accepted)}
+        described["words"] = arm.words.format(beside=settings.beside, weight=settings.synthetic_weight)
     tuned = settings.classifier == "finetune"
     return {"seeds": settings.seeds, "classifier": settings.classifier, "specificity": settings.specificity,
             "steps": settings.steps if tuned else None, "batch_size": settings.batch_size if tuned else None,
