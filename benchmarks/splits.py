@@ -36,7 +36,7 @@ from synthimg.evaluation.arms import ARMS
 from synthimg.evaluation.finetune import finetuned
 from synthimg.evaluation.head import Extracted, heads
 from synthimg.evaluation.inputs import augmented, rare_rows, rows_of
-from synthimg.evaluation.outcomes import chosen, outcomes_of, predicted, test_images
+from synthimg.evaluation.outcomes import outcomes_of, tables_of, test_images
 from synthimg.evaluation.sections import followed
 from synthimg.metrics.comparison import NOT_CONTROLS, compare_arms
 from synthimg.metrics.repeats import pool
@@ -97,9 +97,8 @@ def results(
         )
         fit = heads(config, data.frame, extracted, accepted)
     arms = evaluate.trained_arms(config, data.frame, len(accepted))
-    table = predicted(config, data.frame, {(arm, 0): fit(arm, 0, accepted) for arm in arms})
-    thresholds = chosen(table, config.dataset.rare_class, config.evaluate.specificity)
-    judged, test = outcomes_of(table, thresholds), test_images(config, data.frame)
+    tables = tables_of(config, data.frame, {(arm, 0): fit(arm, 0, accepted) for arm in arms})
+    judged, test = outcomes_of(*tables), test_images(config, data.frame)
     measured = compare_arms(judged, test, config.evaluate.specificity)
     rare = (data.frame["label"] == config.dataset.rare_class).to_numpy()
     for arm, described in measured["arms"].items():

@@ -14,12 +14,20 @@ from .inputs import classes_of, rows_of
 from .training import Probabilities
 
 
-def predicted(config: Config, frame: pd.DataFrame, found: Mapping[tuple[str, int], Probabilities]) -> pd.DataFrame:
-    """predictions.parquet: each classifier's rows, validation first.
+def tables_of(
+    config: Config, frame: pd.DataFrame, found: Mapping[tuple[str, int], Probabilities]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """predictions.parquet and thresholds.parquet.
 
     Args:
         found: probabilities by arm and number of the seed, as a `Fit` gives them.
     """
+    predictions = predicted(config, frame, found)
+    return predictions, chosen(predictions, config.dataset.rare_class, config.evaluate.specificity)
+
+
+def predicted(config: Config, frame: pd.DataFrame, found: Mapping[tuple[str, int], Probabilities]) -> pd.DataFrame:
+    """predictions.parquet: each classifier's rows, validation first."""
     names, _ = classes_of(frame)
     judged = frame.iloc[np.concatenate([rows_of(frame, "validation"), rows_of(frame, "test")])]
     columns = {name: judged[name].to_numpy() for name in ("id", "label", "split")}

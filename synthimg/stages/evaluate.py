@@ -28,7 +28,7 @@ from ..evaluation.arms import ARMS, Arm, arms_of, available
 from ..evaluation.custom import custom_fit
 from ..evaluation.finetune import finetuned
 from ..evaluation.head import headed
-from ..evaluation.outcomes import chosen, outcomes_of, predicted, test_images
+from ..evaluation.outcomes import outcomes_of, tables_of, test_images
 from ..evaluation.portions import measure_portions
 from ..evaluation.results import Results
 from ..evaluation.results_file import write_results
@@ -49,7 +49,8 @@ def evaluate_run(config: Config) -> Path:
             read, a split lacks images, or code from outside cannot be imported or returns something else than it should.
     """
     started, run = time.monotonic(), check(config)
-    data, decided, made = load(run), generated.decisions(run), generated.accepted(run)
+    data, planned = load(run), generated.plan(run)
+    decided, made = generated.decisions(run), generated.accepted(run)
     check_splits(data.frame, config.dataset.rare_class)
     folder, extractor = run / "evaluate", choose(config.evaluate)
     wanted = made_from(config, extractor)
@@ -58,20 +59,14 @@ def evaluate_run(config: Config) -> Path:
     arms, accepted = trained_arms(config, data.frame, len(made)), list(made["id"])
     fit = FITS.get(config.evaluate.classifier, custom_fit)(config, data, accepted)
     saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
-    jobs = [(name, number) for name in arms for number in range(config.evaluate.seeds)]
-    found = {
-        job: kept(saved / f"{job[0]}-{job[1]}.npy", partial(fit, *job, accepted))
-        for job in tqdm(jobs, desc="classifiers", disable=None)
-    }
-
-    predictions = predicted(config, data.frame, found)
-    thresholds = chosen(predictions, config.dataset.rare_class, config.evaluate.specificity)
+    found = trained(config, list(arms), accepted, fit, saved)
+    predictions, thresholds = tables_of(config, data.frame, found)
     write_table(folder / "predictions.parquet", predictions)
     write_table(folder / "thresholds.parquet", thresholds)
     judged, test = outcomes_of(predictions, thresholds), test_images(config, data.frame)
     recall = compared(config, data.frame, arms, judged, test, len(made))
     again = partial(with_only, config, data.frame, fit, saved)
-    sides, planned = sides_of(config, data, made, extractor), generated.plan(run)
+    sides = sides_of(config, data, made, extractor)
     results = Results.model_validate({
         "rare_class": config.dataset.rare_class,
         "n": counts(config, data.frame, decided, len(planned)),
@@ -121,6 +116,17 @@ def trained_arms(config: Config, frame: pd.DataFrame, accepted: int) -> dict[str
     return available(asked, settings.classifier, accepted=accepted > 0, reserve=reserve)
 
 
+def trained(
+    config: Config, arms: list[str], accepted: list[str], fit: Fit, saved: Path
+) -> dict[tuple[str, int], Probabilities]:
+    """Probabilities by arm and number of the seed, with all accepted images."""
+    jobs = [(name, number) for name in arms for number in range(config.evaluate.seeds)]
+    return {
+        job: kept(saved / f"{job[0]}-{job[1]}.npy", partial(fit, *job, accepted))
+        for job in tqdm(jobs, desc="classifiers", disable=None)
+    }
+
+
 def kept(file: Path, fit: Callable[[], Probabilities]) -> Probabilities:
     """One classifier's probabilities, from the killed run before where that got so far."""
     if not file.exists():
@@ -149,9 +155,7 @@ def with_only(config: Config, frame: pd.DataFrame, fit: Fit, saved: Path, ids: l
     name = hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16]
     files = [saved / f"only-{name}-{number}.npy" for number in range(config.evaluate.seeds)]
     found = {("only", number): kept(file, partial(fit, "synthetic", number, ids)) for number, file in enumerate(files)}
-    table = predicted(config, frame, found)
-    thresholds = chosen(table, config.dataset.rare_class, config.evaluate.specificity)
-    return outcomes_of(table, thresholds)["only"]
+    return outcomes_of(*tables_of(config, frame, found))["only"]
 
 
 def portioned(
