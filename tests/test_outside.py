@@ -33,6 +33,7 @@ def doubled(training, seed):
 DOUBLED = Arm("real images, each counting twice", "images that count twice", balance="loss", resample=doubled)
 MINE = Arm("oversampled, and synthetic images", "my synthetic images", balance="draws", synthetic=True)
 WRONG = "no arm"
+ODD = Arm("the set of {other}", "an odd arm")
 """
 METRIC = """
 import numpy as np
@@ -76,7 +77,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     points = {
         "synthimg.arms": {
             "doubled": "toy_arm:DOUBLED", "mine": "toy_arm:MINE", "wrong": "toy_arm:WRONG", "lost": "toy_arm:LOST",
-            "gone": "absent:ARM",
+            "odd": "toy_arm:ODD", "gone": "absent:ARM",
         },
         "synthimg.metrics": {"shift": "toy_metric:shift", "broken": "toy_metric:broken"},
     }  # fmt: skip
@@ -124,12 +125,18 @@ def test_synthetic_images_can_join_an_arm_from_outside(package: Path, tmp_path: 
     assert recall["arms"]["synthetic"]["n_train"] == {"rare": 8, "other": 10, "synthetic": 12}
 
 
+def test_they_join_no_arm_that_has_some(package: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"expected a control that synthetic images can join, found 'mine'"):
+        run(tmp_path, arms=["real", "mine", "synthetic"], beside="mine")
+
+
 @pytest.mark.parametrize(
     ("arm", "words"),
     [
         ("doubeld", r"key 'evaluate\.arms\.1': no arm has this name \(did you mean 'doubled'\?\), found 'doubeld'"),
         ("wrong", r"synthimg\.arms: wrong: expected a synthimg\.evaluation\.arms\.Arm, found str"),
         ("lost", r"synthimg\.arms: lost: 'toy_arm:LOST' cannot be imported"),
+        ("odd", r"synthimg\.arms: odd: words 'the set of {other}': expected no fields but {beside}, {weight}"),
         ("gone", r"synthimg\.arms: gone: 'absent:ARM' cannot be imported: no module 'absent'"),
     ],
 )

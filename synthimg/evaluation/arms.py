@@ -166,6 +166,12 @@ def find_arm(name: str) -> Arm:
         raise KeyError(f"no arm has this name{plugins.did_you_mean(name, [*ARMS, *plugins.names(plugins.ARMS)])}")
     if not isinstance(found, Arm):
         raise UserError(f"{plugins.ARMS}: {name}: expected a synthimg.evaluation.arms.Arm, found {type(found).__name__}")
+    try:
+        found.words.format(beside="", weight=0.0)
+    except (LookupError, ValueError) as error:
+        raise UserError(
+            f"{plugins.ARMS}: {name}: words '{found.words}': expected no fields but {{beside}}, {{weight}}"
+        ) from error
     return found
 
 

@@ -21,7 +21,8 @@ def _known(name: str) -> str:
 
 
 def _joinable(name: str) -> str:
-    if not find_arm(_known(name)).joins:
+    arm = find_arm(_known(name))
+    if not (arm.joins and arm.control):
         raise PydanticCustomError("no_control", "expected a control that synthetic images can join")
     return name
 
