@@ -26,7 +26,8 @@ from synthimg.core.device import CPU, choose_precision
 from synthimg.data import prepared
 from synthimg.diffusion import base, sample
 from synthimg.metrics.frechet import frechet_distance
-from synthimg.vision.features import extract, lite, normalise
+from synthimg.vision.backbone import lite, normalise
+from synthimg.vision.features import extract
 
 SIDE, SOLVER_STEPS, BATCH = 128, 20, 16
 

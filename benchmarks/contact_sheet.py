@@ -8,18 +8,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import pandas as pd
 from PIL import Image
+
+from synthimg.data.generated import accepted
 
 COLUMNS, SIDE = 10, 128
 
 
 def main(run: Path, to: Path) -> None:
     """Draw the first accepted images of every method, in plan order."""
-    plan = pd.read_parquet(run / "generate" / "plan.parquet")
-    decided = pd.read_parquet(run / "filter" / "decisions.parquet")
-    accepted = plan[plan["id"].isin(decided.loc[decided["accepted"], "id"])]
-    rows = [part["id"].head(2 * COLUMNS) for _, part in accepted.groupby("method", sort=False)]
+    rows = [part["id"].head(2 * COLUMNS) for _, part in accepted(run).groupby("method", sort=False)]
     lines = [ids[start : start + COLUMNS] for ids in rows for start in range(0, len(ids), COLUMNS)]
     sheet = Image.new("RGB", (COLUMNS * SIDE, len(lines) * SIDE), "white")
     for y, line in enumerate(lines):

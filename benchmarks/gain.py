@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 
 from synthimg.config import Config, load_config
+from synthimg.evaluation.results import Interval, Recall
+from synthimg.evaluation.results_file import read_results
 from synthimg.pipeline import run
-from synthimg.reporting.verdict import control_name
-from synthimg.stages.report import read_metrics
+from synthimg.reporting.wording import control_name
 
 CONFIGS = Path(__file__).parents[1] / "configs"  # not the current folder's, which may be edited while a long run goes on
 QUICKSTART, DERMATOLOGY = CONFIGS / "quickstart.yaml", CONFIGS / "dermatology.yaml"
@@ -49,47 +50,46 @@ TASKS = {
 
 def row(task: str, config: Config) -> dict[str, Any]:
     """One line of the table; gains are synthetic images less the best control, with 95 % intervals over test images."""
-    metrics = read_metrics(config.folder)
-    recall, n = metrics["recall"], metrics["n"]
+    results = read_results(config.folder)
+    recall, n = results.recall, results.n
     frame = pd.read_parquet(config.folder / "dataset" / "records.parquet", columns=["label", "split", "group"])
     mine = frame[(frame["label"] == config.dataset.rare_class) & (frame["split"] == "train")]
     found = {
         "task": task,
         "seed": config.seed,
-        "rare images (groups)": f"{n['train_rare']} ({mine['group'].nunique()})",
-        "tested": n["test_rare"],
-        "accepted": f"{n['accepted']} of {n['generated']}",
-        "copies": n["rejected"].get("copy", 0),
-        "control": control_name(metrics),
+        "rare images (groups)": f"{n.train_rare} ({mine['group'].nunique()})",
+        "tested": n.test_rare,
+        "accepted": f"{n.accepted} of {n.generated}",
+        "copies": n.rejected.get("copy", 0),
+        "control": control_name(results),
     }
-    matched = recall["matched"]
-    if not matched:
+    matched, gain, change = recall.matched, recall.gain, recall.common.specificity_change
+    if not (matched and gain and change and recall.best_control):
         return found
-    control, exact = recall["best_control"], matched["recall"]
-    before = exact[matched["best_control"]]
+    exact, before = matched.recall, matched.recall[matched.best_control]
     gap = exact["oracle"] - before if "oracle" in exact else None
-    others = [recall["arms"][arm]["other_recall"] for arm in ("synthetic", control)]
+    others = [recall.arms[arm].other_recall for arm in ("synthetic", recall.best_control)]
     return found | {
-        "recall": f"{level(recall, control)} -> {level(recall, 'synthetic')}",
-        "gain": spread(recall["gain"]),
-        "specificity": spread(recall["common"]["specificity_change"]),
-        "control at equal specificity": matched["best_control"],
+        "recall": f"{level(recall, recall.best_control)} -> {level(recall, 'synthetic')}",
+        "gain": spread(gain.mean, gain.ci95),
+        "specificity": spread(change.mean, change.ci95),
+        "control at equal specificity": matched.best_control,
         "recall there": f"{before:.3f} -> {exact['synthetic']:.3f}",
-        "gain there": spread(matched["gain"]),
+        "gain there": spread(matched.gain.mean, matched.gain.ci95),
         "real alone there": f"{exact['real']:.3f}",
         "oracle there": "-" if gap is None else f"{exact['oracle']:.3f}",
-        "share of the gap": f"{matched['gain']['mean'] / gap:.2f}" if gap and gap > 0 else "-",
+        "share of the gap": f"{matched.gain.mean / gap:.2f}" if gap and gap > 0 else "-",
         "other classes": f"{np.mean([others[0][name] - others[1][name] for name in others[0]]):+.3f}",
     }
 
 
-def level(recall: dict[str, Any], arm: str) -> str:
-    return f"{recall['arms'][arm]['recall_at_specificity']['mean']:.3f}"
+def level(recall: Recall, arm: str) -> str:
+    return f"{recall.arms[arm].recall_at_specificity.mean:.3f}"
 
 
-def spread(found: dict[str, Any]) -> str:
-    low, high = found["ci95"]
-    return f"{found['mean']:+.3f} ({low:+.3f} to {high:+.3f})"
+def spread(mean: float, ci95: Interval) -> str:
+    low, high = ci95
+    return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def main(tasks: list[str], seeds: list[int], overrides: list[str], ham10000: Path | None, outputs: Path) -> None:

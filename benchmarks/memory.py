@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from synthimg.core import memory
-from synthimg.evaluation.classifier import fit_backbone
+from synthimg.evaluation.arms import TrainingSet
+from synthimg.evaluation.finetune import Schedule, fit_backbone
 
 BATCH = 64
 
@@ -29,9 +30,10 @@ def measure(keep: bool, steps: int, side: int) -> dict[str, Any]:
         memory.keep_freed()
     draw = np.random.default_rng(0)
     pixels, labels = draw.integers(0, 256, (BATCH, side, side, 3), np.uint8), np.arange(BATCH) % 2
-    fit_backbone(pixels, labels, 2, pixels, 2, BATCH, 0)  # kernels are chosen, memory is there
+    training = TrainingSet(pixels, labels, np.ones(BATCH))
+    fit_backbone(training, 2, pixels, Schedule(2, BATCH))  # kernels are chosen, memory is there
     faults, begun = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, time.perf_counter()
-    found = fit_backbone(pixels, labels, 2, pixels[:1], steps, BATCH, 0)
+    found = fit_backbone(training, 2, pixels[:1], Schedule(steps, BATCH))
     seconds, usage = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
     return {"seconds": seconds / steps, "faults": (usage.ru_minflt - faults) / steps, "peak": usage.ru_maxrss / 2**20,
             "found": found}  # fmt: skip

@@ -24,13 +24,15 @@ from synthimg.config import Config, load_config
 from synthimg.core import stage
 from synthimg.data import prepared
 from synthimg.data.prepared import Prepared, prompts_of
-from synthimg.evaluation.arms import SYMMETRIES, symmetric
-from synthimg.evaluation.classifier import Balance, fit_head, power_normaliser, smote
+from synthimg.evaluation.arms import Balance, TrainingSet, smote
+from synthimg.evaluation.head import fit_head, power_normaliser
+from synthimg.evaluation.inputs import rare_rows
 from synthimg.methods.base import composed
 from synthimg.metrics.recall import auc
 from synthimg.stages import generate
 from synthimg.stages.filter import rare_confidence
 from synthimg.vision.features import Features, cached, chunks
+from synthimg.vision.views import SYMMETRIES, symmetric
 
 COUNTS = (0.1, 0.3, 1.0)
 """How much a synthetic image counts beside a real one."""
@@ -58,7 +60,8 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
         return cached(chunks(data.pixels, np.flatnonzero(rows)), cache)
 
     training = real(split == "train")
-    turned = [cached(symmetric(config, data, "train", which), cache) for which in SYMMETRIES]
+    mine = rare_rows(config, data, "train")
+    turned = [cached(symmetric(data.pixels, mine, which), cache) for which in SYMMETRIES]
     ready = power_normaliser(training)
     names, labels = np.unique(frame["label"].to_numpy(str)[split == "train"], return_inverse=True)
     code = int(np.flatnonzero(names == rare_class)[0])
@@ -70,10 +73,8 @@ def scores(run: Path, overrides: list[str], cache: Path) -> Iterator[tuple[str, 
     ) -> tuple[str, int, float, float]:
         inputs = ready(np.concatenate([training, more]))
         codes = np.concatenate([labels, np.full(len(more), code)])
-        counts = np.repeat([1, count], [len(training), len(more)])
-        if smoothed:
-            inputs, codes, counts = smote(inputs, codes, 0)
-        found = fit_head(inputs, codes, len(names), queries, balance=balance, counts=counts)[:, code]
+        known = TrainingSet(inputs, codes, np.repeat([1.0, count], [len(training), len(more)]))
+        found = fit_head(smote(known, 0) if smoothed else known, len(names), queries, balance=balance)[:, code]
         first, second = found[: len(ours)], found[len(ours) :]
         recall = float((first > np.quantile(second, config.evaluate.specificity)).mean())
         return name, len(more), recall, auc(first, second) or float("nan")

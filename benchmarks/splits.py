@@ -32,12 +32,18 @@ from synthimg.data import prepared
 from synthimg.data.generated import pictures
 from synthimg.data.prepared import Prepared, prompts_of
 from synthimg.errors import UserError
-from synthimg.evaluation.arms import ARMS, Extracted, augmented, available, finetuned, heads, rows_of, symmetric
+from synthimg.evaluation.arms import ARMS
+from synthimg.evaluation.finetune import finetuned
+from synthimg.evaluation.head import Extracted, heads
+from synthimg.evaluation.inputs import augmented, rare_rows, rows_of
+from synthimg.evaluation.outcomes import outcomes_of, tables_of, test_images
+from synthimg.evaluation.sections import followed
 from synthimg.metrics.comparison import NOT_CONTROLS, compare_arms
 from synthimg.metrics.repeats import pool
 from synthimg.stages import evaluate, filter, generate
 from synthimg.stages.prepare import split_by_group
 from synthimg.vision.features import Features, cached, chunks, extract
+from synthimg.vision.views import Symmetry, symmetric
 
 AXIS = "as asked: "
 ALL = ("train", "reserve", "validation", "test")
@@ -72,26 +78,28 @@ def results(
     found, values = extract(drawn), filter.measured(iter([drawn]), words.measured)
     held = (real[part["train"]], mirrored[part["train"]], real[part["validation"]])
     decided, _ = filter.decide(config, data.frame, words, rows, values, found, *held)
-    followed = evaluate.followed(rows, decided, words)
+    obeyed = followed(rows, decided, words)
     accepted = list(decided.loc[decided["accepted"], "id"])
     if not accepted:
         raise UserError(f"benchmarks/splits.py: no picture of {config.name} was accepted in the split of seed {config.seed}")
+
+    def ways(split: str, which: Symmetry) -> Features:
+        return np.concatenate([extract(part) for part in symmetric(data.pixels, rare_rows(config, data, split), which)])
+
     if config.evaluate.classifier == "finetune":
         fit = finetuned(config, data, accepted)
     else:
         extracted = Extracted(
             {split: real[part[split]] for split in ALL},
             lambda split: [view[part[split]] for view in views()],
-            lambda split, which: np.concatenate([extract(shown) for shown in symmetric(config, data, split, which)]),
+            ways,
             found[decided["accepted"]],
         )
         fit = heads(config, data.frame, extracted, accepted)
-    arms = available(config, data.frame, len(accepted))
-    tables = [evaluate.predicted(config, data.frame, arm, 0, fit(arm, 0, accepted)) for arm in arms]
-    table = pd.concat(tables, ignore_index=True)
-    thresholds = evaluate.chosen(table, config.dataset.rare_class, config.evaluate.specificity)
-    outcomes = evaluate.outcomes(config, data.frame, table, thresholds)
-    measured = compare_arms(outcomes, evaluate.test_images(config, data.frame), config.evaluate.specificity)
+    arms = evaluate.trained_arms(config, data.frame, len(accepted))
+    tables = tables_of(config, data.frame, {(arm, 0): fit(arm, 0, accepted) for arm in arms})
+    judged, test = outcomes_of(*tables), test_images(config, data.frame)
+    measured = compare_arms(judged, test, config.evaluate.specificity)
     rare = (data.frame["label"] == config.dataset.rare_class).to_numpy()
     for arm, described in measured["arms"].items():
         yield {
@@ -102,7 +110,7 @@ def results(
             "made": len(rows), "copies": int((decided["reason"] == "copy").sum()),
             **{
                 f"{AXIS}{axis} ({method})": measured["share"]
-                for axis, methods in followed.items() for method, measured in (methods or {}).items()
+                for axis, methods in obeyed.items() for method, measured in (methods or {}).items()
             },
             "ratio": len(part["test"]) / len(part["train"]),
         }  # fmt: skip
@@ -120,14 +128,14 @@ def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
     for column, words in (("recall", "threshold of validation"), ("matched", "equal specificity")):
         arms = {arm: by_arm[column][arm].tolist() for arm in ARMS if arm in by_arm[column]}
         found = pool(arms, ratio)
-        control = found["best_control"]
+        control, gain = found["best_control"], found["gain"]
         closed = found["oracle_gap_closed"]
         line |= {
             f"control ({words})": f"{control} {found['control']:.3f}",
             f"real, synthetic, oracle ({words})": ", ".join(
                 f"{np.mean(arms[arm]):.3f}" for arm in ("real", "synthetic", "oracle") if arm in arms
             ),
-            f"gain ({words})": spread(found["gain"]) if found["gain"] and found["gain"]["ci95"] else "-",
+            f"gain ({words})": "-" if not gain or not gain["ci95"] else spread(gain["mean"], gain["ci95"]),
             f"share of the gap ({words})": "-" if closed is None else f"{closed:.2f}",
         }
         if column == "recall":

@@ -166,19 +166,17 @@ def _closing(folder: Path) -> None:
     from .pipeline import timings
     from .reporting.compare import table
     from .reporting.runs import load
-    from .reporting.verdict import judge
-    from .stages.report import read_metrics
 
     print()
-    print(table(load([folder])))
+    (evaluated,) = load([folder])
+    print(table([evaluated]))
     spent = timings(folder)
     minutes = sum(entry["seconds"] for entry in spent.values()) / 60
     peak = max((entry["peak_memory_mib"] for entry in spent.values()), default=0)
     parts = ", ".join(f"{name} {entry['seconds']:.0f} s" for name, entry in spent.items())
     print(f"\n{minutes:.1f} minutes ({parts}); peak memory {peak / 1024:.1f} GiB")
-    found = judge(read_metrics(folder))
-    print(f"\n{found.headline}")
-    for text in found.sentences()[1:]:
+    print(f"\n{evaluated.verdict.headline}")
+    for text in evaluated.verdict.sentences()[1:]:
         print(f"  - {text}")
     page = folder / "report.html"
     if page.exists():

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import UserError, did_you_mean
+from .evaluation.arms import ARMS, arms_of
+from .evaluation.names import ArmName, ClassifierName, ControlName, MetricName
 from .methods import base
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -187,46 +189,30 @@ class Filter(Section):
     """A picture closer to a training image than this quantile of held-out real images are is a near-copy."""
 
 
-ArmName = Literal[
-    "real",
-    "weighted",
-    "focal",
-    "oversampled",
-    "augmented",
-    "mirrored",
-    "turned",
-    "mixup",
-    "smote",
-    "combined",
-    "synthetic",
-    "oracle",
-]
-
-Control = Literal["real", "weighted", "focal", "oversampled", "augmented", "mirrored", "turned", "mixup", "combined"]
-HEAD_ONLY = {"smote"}
-"""Arms that work on features, which a fine-tuned backbone has not got."""
-
-
 class Evaluate(Section):
     seeds: Positive = 5
-    classifier: Literal["head", "finetune"] = "head"
-    """head: linear head on frozen ImageNet features; finetune: the whole backbone is trained."""
+    classifier: ClassifierName = "head"
+    """head: linear head on frozen ImageNet features; finetune: the whole backbone is trained; module:function: a classifier
+    of your own (docs/extending.md)."""
     steps: Positive = 400
     """Optimiser steps of every arm's classifier where the backbone is fine-tuned; the head is brought to its optimum."""
     batch_size: Positive = 64
     """Where the backbone is fine-tuned."""
     synthetic_weight: Annotated[float, Field(gt=0, le=1)] = 0.2
     """How much a synthetic image counts in training beside a real one."""
-    beside: Control = "real"
+    beside: ControlName = "real"
     """The control whose training set and treatment of imbalance the synthetic images, and the oracle's, join; of `arms`."""
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Positive = 2000
     portions: bool = True
     """Also train the synthetic arm with fewer of the images, and without those of each attribute value and method: which of
     them help? A dozen classifiers a seed more; switch it off where the backbone is fine-tuned and time is short."""
-    arms: list[ArmName] = list(get_args(ArmName))
-    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. (smote works on
-    features, so it goes with the head only.)"""
+    arms: list[ArmName] = list(ARMS)
+    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. Default: all of
+    the package; arms that installed packages add have to be named. (smote works on features, so it goes with the head
+    only.)"""
+    metrics: list[MetricName] = []
+    """Further scores of the accepted images, by installed packages (docs/extending.md)."""
     extractor: Literal["auto", "inception", "efficientnet-lite0"] = "auto"
     """Features of FID and KID. auto: Inception where its weights are at hand, else EfficientNet-Lite0."""
     inception_weights: str | None = None
@@ -310,8 +296,8 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
     shares = config.dataset.split
     if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
         raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")
-    undefined = HEAD_ONLY if config.evaluate.classifier != "head" else set()
-    if not set(config.evaluate.arms) - {"synthetic", "oracle"} - undefined:
+    arms = arms_of(config.evaluate.arms, config.evaluate.beside)
+    if not any(arm.control and arm.suits(config.evaluate.classifier) for arm in arms.values()):
         raise UserError(
             f"{where}: evaluate.arms: at least one control is needed, such as 'real' (smote goes with the head only)"
         )
@@ -319,6 +305,11 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         raise UserError(
             f"{where}: evaluate.beside: '{config.evaluate.beside}' is not among evaluate.arms; without it nobody can "
             "tell its share in a gain from that of the synthetic images"
+        )
+    if "synthetic" in arms and not arms["synthetic"].suits(config.evaluate.classifier):
+        raise UserError(
+            f"{where}: evaluate.beside: '{config.evaluate.beside}' cannot be trained with evaluate.classifier: "
+            f"{config.evaluate.classifier}"
         )
     if config.finetune.controlnet == "mask" and not config.dataset.mask:
         raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")

@@ -10,6 +10,7 @@ from .config import Config
 from .core.device import choose_device
 from .data import prepared
 from .diffusion import base
+from .evaluation.custom import find_classifier
 from .stages.evaluate import check_splits, evaluate_run
 from .stages.filter import filter_images
 from .stages.finetune import finetune_model
@@ -55,6 +56,8 @@ def foresee(config: Config) -> None:
             base.find(config.base)
     if not (config.folder / "evaluate" / "manifest.json").exists():
         choose(config.evaluate)
+        if ":" in config.evaluate.classifier:
+            find_classifier(config.evaluate.classifier)
 
 
 def timings(folder: Path) -> dict[str, dict[str, float]]:

@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngInfo
 from synthimg.attributes import captions
 from synthimg.config import Config, parse
 from synthimg.core import stage
+from synthimg.evaluation.arms import ARMS as ARMS_OF_THE_PACKAGE
 
 RARE, COMMON = "defective", "functional"
 SPLITS = {
@@ -153,7 +154,7 @@ def _generate(folder: Path, records: pd.DataFrame, planned: int, paint: Draw) ->
             "id": _identity("plan", index), "label": RARE, "method": method, "prompt": "a photo of a cracked cell",
             "negative": "", "attribute.type": ["mono", "poly"][index % 2],
             "attribute.brightness": ["dark", "medium", "bright"][index % 3],
-            "source": train.id.iloc[index % len(train)] if method == "image" else "", "condition": "",
+            "source": train.id.iloc[index % len(train)] if method == "image" else "", "condition": "", "ground": "",
             "strength": 0.65 if method == "image" else float("nan"),
             "detail": 1.0 if method == "image" else float("nan"), "seed": index, "guidance": 3.0, "steps": 20,
         })  # fmt: skip
@@ -224,6 +225,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
     }  # fmt: skip
     lead = {**CONTROLS, "synthetic": gain, "oracle": 0.11}
     return {
+        "version": 1,
         "rare_class": RARE,
         "n": n,
         "quality": _quality(n),
@@ -255,6 +257,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
             },
         },
         "portions": _portions(gain, width, n),
+        "extra": {},
     }  # fmt: skip
 
 
@@ -311,6 +314,7 @@ def _arm(recall: float, n: dict[str, Any], arm: str) -> dict[str, Any]:
     jitter = [-0.03, 0.01, 0.0, 0.025, -0.005]
     rare = n["train_rare"] + (n["reserve_rare"] if arm == "oracle" else 0)
     return {
+        "title": ARMS_OF_THE_PACKAGE[arm].title, "words": f"the arm {arm}", "control": arm in CONTROLS,
         "recall": spread(recall + 0.05, 0.05), "recall_at_specificity": spread(recall, 0.05),
         "specificity": spread(0.92, 0.02), "specificity_at_threshold": spread(0.945, 0.02), "auc": spread(0.88, 0.03),
         "per_seed": {

@@ -22,7 +22,7 @@ from synthimg.core.seeds import derive
 from synthimg.diffusion import base, cache, decoder
 from synthimg.diffusion.train import Cached, draw, training_loop
 from synthimg.pretrain.autoencoder import Perceptual
-from synthimg.vision.features import lite
+from synthimg.vision.backbone import lite
 
 
 @pytest.fixture

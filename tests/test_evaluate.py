@@ -6,22 +6,23 @@ import json
 import shutil
 from importlib import import_module
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from fake_run import RARE, fake_run
 
-from synthimg.config import ArmName, Config, Control
+from synthimg.config import Config
 from synthimg.core.stage import digest, write_table
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.evaluation.arms import ARMS, SYMMETRIES, headed, symmetric
-from synthimg.evaluation.classifier import drawn_by, order, row_weights
-from synthimg.reporting import page
-from synthimg.reporting.verdict import CONTROLS
+from synthimg.evaluation.arms import ARMS
+from synthimg.evaluation.head import headed
+from synthimg.evaluation.inputs import rare_rows
+from synthimg.evaluation.training import drawn_by, order, row_weights
 from synthimg.stages.evaluate import evaluate_run
+from synthimg.vision.views import SYMMETRIES, symmetric
 
 SMALL = {"evaluate": {"seeds": 2, "steps": 20, "batch_size": 16, "bootstrap": 50, "extractor": "efficientnet-lite0"}}
 FILES = ("metrics.json", "predictions.parquet", "thresholds.parquet")
@@ -50,7 +51,7 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    assert set(found) == {"rare_class", "n", "quality", "compliance", "recall", "portions"}
+    assert set(found) == {"version", "extra", "rare_class", "n", "quality", "compliance", "recall", "portions"}
     assert found["n"] == {
         "train_rare": 8, "train_other": 10, "reserve_rare": 4, "validation_rare": 3, "validation_other": 4,
         "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
@@ -148,7 +149,8 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
 
 def test_symmetries_show_each_rare_training_image_in_all_the_other_ways_of_a_square(done: Config) -> None:
     data = load(done.folder)
-    found = np.concatenate([part for which in SYMMETRIES for part in symmetric(done, data, "train", which)])
+    rows = rare_rows(done, data, "train")
+    found = np.concatenate([part for which in SYMMETRIES for part in symmetric(data.pixels, rows, which)])
     rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
     assert len(found) == 56 and len(rare) == 8
     assert (found[0, :, ::-1] == rare[0]).all() and (found[8, ::-1] == rare[0]).all()
@@ -223,10 +225,12 @@ def test_missing_filter_is_named(tmp_path: Path) -> None:
         evaluate_run(config)
 
 
-def test_every_arm_has_words_everywhere() -> None:
-    assert list(ARMS) == list(page.ARMS) == list(get_args(ArmName))
-    assert set(CONTROLS) == set(ARMS) - {"synthetic", "oracle"}
-    assert set(get_args(Control)) == set(CONTROLS) - {"smote"}
+def test_every_arm_has_words_and_a_title_of_its_own() -> None:
+    for part in ("words", "title"):
+        found = [getattr(arm, part) for arm in ARMS.values()]
+        assert all(found) and len(set(found)) == len(found)
+    assert {name for name, arm in ARMS.items() if not arm.control} == {"synthetic", "oracle"}
+    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote"}
 
 
 def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -> None:
@@ -234,7 +238,7 @@ def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -
         fake_run(tmp_path, overrides={"evaluate": {"classifier": "finetune", "arms": ["smote", "synthetic"]}})
 
 
-@pytest.mark.parametrize("beside", get_args(Control))
+@pytest.mark.parametrize("beside", [name for name, arm in ARMS.items() if arm.joins])
 def test_synthetic_images_join_the_control_that_is_named(done: Config, beside: str) -> None:
     """With none of them, or none that counts, the arm is that control; the more they count, the less it is."""
     data, ids = load(done.folder), list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])

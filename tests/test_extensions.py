@@ -15,9 +15,9 @@ import tiny
 import yaml
 from PIL import Image
 
-from synthimg import extensions
 from synthimg.attributes import captions, estimators
 from synthimg.config import parse
+from synthimg.core import extensions
 from synthimg.data.prepared import Prepared, load
 from synthimg.errors import UserError
 from synthimg.methods import base
@@ -151,7 +151,7 @@ def test_the_names_of_other_packages_are_among_those_suggested(guide: Path) -> N
 def test_entry_points_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     points = {"broken": "first_package:NOWHERE", "number": "first_package:NUMBER", "both": "first_package:NUMBER"}
     install(tmp_path / "one", "first_package", "NUMBER = 1", {base.GROUP: points}, monkeypatch)
-    with pytest.raises(UserError, match=r"'broken' of synthimg\.methods: first_package:NOWHERE cannot be imported"):
+    with pytest.raises(UserError, match=r"'broken' of synthimg\.methods: 'first_package:NOWHERE' cannot be imported"):
         base.find("broken")
     with pytest.raises(UserError, match=r"'number' of synthimg\.methods: expected a .*Method, found 1"):
         base.find("number")

@@ -18,7 +18,7 @@ from synthimg.errors import UserError
 from synthimg.metrics import marginals, nearest, quality
 from synthimg.metrics.frechet import frechet_distance
 from synthimg.metrics.kernel import kernel_distance, mmd2
-from synthimg.vision import features
+from synthimg.vision import backbone, features
 
 SEEDS = st.integers(0, 10_000)
 
@@ -153,7 +153,7 @@ def test_halves_are_disjoint_complete_balanced_and_split_no_group(members: list[
 
 def test_quality_without_accepted_images_is_null_and_says_so() -> None:
     real = vectors(1, 20)
-    found = quality.assess("efficientnet-lite0", real, list("abcdefghijklmnopqrst"), real[:0], {}, seed=0)
+    found = quality.assess("efficientnet-lite0", quality.Sides(real, list("abcdefghijklmnopqrst"), real[:0], {}), seed=0)
     assert found["fid"] is None and found["kid"] is None
     assert found["floor"]["fid"] > 0
     assert "No synthetic image" in found["warning"]
@@ -162,8 +162,8 @@ def test_quality_without_accepted_images_is_null_and_says_so() -> None:
 @pytest.mark.parametrize("number", [0, 2])
 def test_lite_weights_fit_by_name_too(number: int) -> None:
     """The package's names map one to one on timm's, so that equal order is no accident."""
-    theirs = torch.load(features.lite_weights(number), map_location="cpu", weights_only=True)
-    mine = features.lite(number).state_dict()
+    theirs = torch.load(backbone.lite_weights(number), map_location="cpu", weights_only=True)
+    mine = backbone.lite(number).state_dict()
     assert torch.equal(theirs["_conv_stem.weight"], mine["conv_stem.weight"])
     assert torch.equal(theirs["_conv_head.weight"], mine["conv_head.weight"])
     depthwise = [value for name, value in theirs.items() if name.endswith("_depthwise_conv.weight")]
@@ -197,12 +197,12 @@ def test_cached_features_are_kept_by_content_and_found_in_other_folders(tmp_path
 
 
 def test_damaged_weights_are_named(tmp_path: Path) -> None:
-    half = tmp_path / features.lite_weights().name
-    half.write_bytes(features.lite_weights().read_bytes()[:1000])
+    half = tmp_path / backbone.lite_weights().name
+    half.write_bytes(backbone.lite_weights().read_bytes()[:1000])
     with pytest.raises(UserError, match="half-downloaded"):
-        features.verify(half, features.LITE_SHA256[0])
+        backbone.verify(half, backbone.LITE_SHA256[0])
     with pytest.raises(UserError, match="cannot be read"):
-        features.verify(tmp_path, features.LITE_SHA256[0])
+        backbone.verify(tmp_path, backbone.LITE_SHA256[0])
 
 
 def test_inception_is_taken_only_where_its_weights_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_inception_is_taken_only_where_its_weights_lie(tmp_path: Path, monkeypat
     assert features.choose(Evaluate()) == "efficientnet-lite0"
     with pytest.raises(UserError, match=r"inception_weights: .* does not exist"):
         features.choose(Evaluate(extractor="inception"))
-    broken = tmp_path / "hub" / "checkpoints" / features.INCEPTION_FILE
+    broken = tmp_path / "hub" / "checkpoints" / backbone.INCEPTION_FILE
     broken.parent.mkdir(parents=True)
     broken.write_bytes(b"half")
     with pytest.raises(UserError, match="half-downloaded"):
@@ -231,7 +231,7 @@ def test_inception_runs_through_torch_fidelity(
     monkeypatch.undo()
     file = tmp_path / "weights.pth"
     torch.save(network.state_dict(), file)
-    monkeypatch.setattr(features, "INCEPTION_SHA256", features.digest(file))
+    monkeypatch.setattr(backbone, "INCEPTION_SHA256", backbone.digest(file))
     found = features.extract(pictures[:2], "inception", batch=2, weights=str(file))
     expected = network(torch.from_numpy(pictures[:2]).permute(0, 3, 1, 2).contiguous())[0]
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from .. import extensions
+from ..core import extensions
 from ..errors import UserError, did_you_mean
 
 Estimator = Callable[[np.ndarray], np.ndarray]
@@ -57,11 +57,10 @@ def find(name: str) -> Estimator:
     """
     if name in ESTIMATORS:
         return ESTIMATORS[name]
-    try:
-        found: Estimator = extensions.load(GROUP, name)
-    except KeyError as error:
+    found: Estimator | None = extensions.load(GROUP, name)
+    if found is None:
         there = [*ESTIMATORS, *extensions.names(GROUP)]
-        raise UserError(f"no estimator '{name}'{did_you_mean(name, there)}; there are {', '.join(there)}") from error
+        raise UserError(f"no estimator '{name}'{did_you_mean(name, there)}; there are {', '.join(there)}")
     return found
 
 

@@ -34,6 +34,21 @@ def decisions(run: Path) -> pd.DataFrame:
     return pd.read_parquet(run / "filter" / "decisions.parquet")
 
 
+def judged(run: Path) -> pd.DataFrame:
+    """The plan's rows with the filter's decision on each, in plan order.
+
+    Raises:
+        UserError: one of the two stages has not finished there.
+    """
+    return plan(run).merge(decisions(run), on="id", validate="1:1")
+
+
+def accepted(run: Path) -> pd.DataFrame:
+    """The rows of `judged` whose images passed the filter."""
+    rows = judged(run)
+    return rows[rows["accepted"]]
+
+
 def pictures(run: Path, ids: Sequence[str], side: int, size: int = 512) -> Iterator[NDArray[np.uint8]]:
     """The images of these rows, a few at a time: uint8 [<= size, side, side, 3]; one empty part where there are none.
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..config import Finetune
 from ..core.seeds import derive
 from ..pretrain.autoencoder import Perceptual
-from ..vision.features import lite
+from ..vision.backbone import lite
 from .train import Cached, Objective, draw
 
 LIKENESS = 0.5

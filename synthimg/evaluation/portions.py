@@ -18,7 +18,7 @@ OutcomeOf = Callable[[list[str]], Outcome]
 """Ids of synthetic images -> what the synthetic arm with these alone does on the test images."""
 
 
-class Part(NamedTuple):
+class WithoutKind(NamedTuple):
     """The accepted images without those of one kind."""
 
     what: str
@@ -59,11 +59,11 @@ def growing(made: pd.DataFrame, rare: int, seed: int) -> Iterator[list[str]]:
         count *= 2
 
 
-def parts(made: pd.DataFrame) -> list[Part]:
+def parts(made: pd.DataFrame) -> list[WithoutKind]:
     """All but the images of one method or one value of an attribute; none where there is only one."""
     columns = ["method", *(column for column in made if column.startswith("attribute."))]
     return [
-        Part(column.removeprefix("attribute."), str(value), list(made.loc[made[column] != value, "id"]))
+        WithoutKind(column.removeprefix("attribute."), str(value), list(made.loc[made[column] != value, "id"]))
         for column in columns
         if made[column].nunique() > 1
         for value in made[column].unique()

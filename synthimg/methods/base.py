@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from .. import extensions
+from ..core import extensions
 from ..errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -90,11 +90,10 @@ def find(name: str) -> Method:
     if name in OWN:
         found = import_module(f".{name}", __package__).METHOD
     else:
-        try:
-            found = extensions.load(GROUP, name)
-        except KeyError as error:
+        found = extensions.load(GROUP, name)
+        if found is None:
             there = [*OWN, *extensions.names(GROUP)]
-            raise UserError(f"no method '{name}'{did_you_mean(name, there)}; there are: {', '.join(there)}") from error
+            raise UserError(f"no method '{name}'{did_you_mean(name, there)}; there are: {', '.join(there)}")
     if not isinstance(found, Method):
         raise UserError(f"entry point '{name}' of {GROUP}: expected a synthimg.methods.base.Method, found {found!r}")
     return found
@@ -113,4 +112,8 @@ def composed(names: Iterable[str]) -> set[str]:
 
 def code_from_outside(names: Iterable[str]) -> dict[str, Path]:
     """The files of those methods that are other packages', under `methods.<name>`."""
-    return {f"methods.{name}": extensions.file_of(GROUP, name) for name in names if name not in OWN}
+    return {
+        f"methods.{name}": extensions.source_of(reference, f"entry point '{name}' of {GROUP}")
+        for name in names
+        if name not in OWN and (reference := extensions.reference(GROUP, name))
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,7 +55,9 @@ def arrange(labels: NDArray[np.str_], groups: NDArray[np.str_], rare: str, draws
     return Test(labels, rare, rare_rows, other_rows, rare_counts, other_counts, *groups_of)
 
 
-def compare_arms(arms: Mapping[str, Outcome], test: Test, specificity: float) -> dict[str, Any]:
+def compare_arms(
+    arms: Mapping[str, Outcome], test: Test, specificity: float, not_controls: Collection[str] = NOT_CONTROLS
+) -> dict[str, Any]:
     """`arms`, `best_control`, `gain`, `oracle_gap_closed` and `common` of metrics.json.
 
     The best control is the arm without synthetic or reserve images that does best on the test set itself. Choosing it
@@ -65,10 +67,11 @@ def compare_arms(arms: Mapping[str, Outcome], test: Test, specificity: float) ->
 
     Args:
         specificity: the one asked for; the curve lies around it.
+        not_controls: arms that no gain is measured against.
     """
     described = {name: describe(outcome, test) for name, outcome in arms.items()}
     scored = {name: arm["recall_at_specificity"]["mean"] for name, arm in described.items()}
-    controls = [name for name in arms if name not in NOT_CONTROLS]
+    controls = [name for name in arms if name not in not_controls]
     best = max(controls, key=lambda name: scored[name]) if controls else None
     found: dict[str, Any] = {
         "arms": described, "best_control": best, "gain": None, "oracle_gap_closed": None,

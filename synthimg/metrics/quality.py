@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,22 @@ from . import frechet, kernel, marginals
 Rows = NDArray[np.int64]
 
 
-def assess(
-    extractor: Extractor,
-    real: Features,
-    groups: Sequence[str],
-    synthetic: Features,
-    attributes: Mapping[str, tuple[marginals.Values, marginals.Values]],
-    seed: int,
-) -> dict[str, Any]:
-    """The section `quality` of metrics.json; scores that N does not allow are None.
+class Sides(NamedTuple):
+    """Real rare images and accepted synthetic ones, as scores of quality see them."""
 
-    Args:
-        real: [N, D] of the rare training and reserve images; groups: [N].
-        synthetic: [M, D] of the accepted images.
-        attributes: measured values per name, real [N] and synthetic [M].
-    """
+    real: Features
+    """Features of the rare training and reserve images, float32 [N, D]."""
+    groups: Sequence[str]
+    """Group of each real image [N]."""
+    synthetic: Features
+    """Features of the accepted images, float32 [M, D]."""
+    attributes: Mapping[str, tuple[marginals.Values, marginals.Values]]
+    """Measured values by attribute, real [N] and synthetic [M]; NaN where one could not be measured."""
+
+
+def assess(extractor: Extractor, sides: Sides, seed: int) -> dict[str, Any]:
+    """The section `quality` of metrics.json; scores that the number of images does not allow are None."""
+    real, groups, synthetic, attributes = sides
     one, two = halves(groups, seed)
     return {
         "extractor": extractor,

@@ -33,7 +33,7 @@ from ..core.seeds import derive
 from ..diffusion import base, checkpoints
 from ..diffusion.train import add_noise, denoising_loss
 from ..errors import UserError
-from ..vision.features import lite
+from ..vision.backbone import lite
 from . import autoencoder
 
 SCENES_PER_SEED = 50

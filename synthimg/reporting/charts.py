@@ -10,10 +10,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup, escape
+
+from ..evaluation.results import Change, Spread
 
 WIDTH = 420
 ROW = 32
@@ -34,10 +35,9 @@ class Dot:
     """Single values behind the mean, e.g. one per seed."""
 
     @classmethod
-    def of(cls, label: str, spread: dict[str, Any], kind: str, points: Sequence[float] = ()) -> Dot:
-        """From a mean with its interval as in metrics.json."""
-        low, high = spread["ci95"]
-        return cls(label, spread["mean"], low, high, kind, points)
+    def of(cls, label: str, spread: Spread | Change, kind: str, points: Sequence[float] = ()) -> Dot:
+        """From a mean with its interval."""
+        return cls(label, spread.mean, *spread.ci95, kind, points)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from typing import Any
 
 from ..core import stage
 from ..errors import UserError
-from ..stages.report import quality
 from . import charts
 from .charts import Dot
+from .formats import number, signed
 from .page import arm_dots, in_order, kind, render
 from .repeats import group_repeats, lines
+from .report import quality
 from .runs import DECISIVE, Run, load
-from .verdict import control_name, number, signed
+from .wording import control_name
 
 MARK = b'content="synthimg compare"'
 """What a page of this module holds: only such a file is replaced."""
@@ -49,10 +50,10 @@ def warnings(runs: list[Run]) -> list[str]:
         if not same_seed and run.name in pooled:
             continue
         first = (same_seed or runs)[0]
-        mine, theirs = run.metrics, first.metrics
-        if mine["rare_class"] != theirs["rare_class"]:
+        mine, theirs = run.results, first.results
+        if mine.rare_class != theirs.rare_class:
             found.append(
-                f"{run.name} measures recall of {mine['rare_class']}, {first.name} recall of {theirs['rare_class']}: "
+                f"{run.name} measures recall of {mine.rare_class}, {first.name} recall of {theirs.rare_class}: "
                 "not comparable."
             )
         elif run.test != first.test:
@@ -62,10 +63,10 @@ def warnings(runs: list[Run]) -> list[str]:
                 f"and {len(first.test)}): their recalls are not comparable."
             )
         for key, words in DECISIVE.items():
-            if mine["recall"].get(key) != theirs["recall"].get(key):
-                values = f"{mine['recall'].get(key)} and {theirs['recall'].get(key)}"
-                found.append(f"{run.name} and {first.name} differ in {words}: {values}.")
-        if mine["quality"]["extractor"] != theirs["quality"]["extractor"]:
+            ours, others = getattr(mine.recall, key), getattr(theirs.recall, key)
+            if ours != others:
+                found.append(f"{run.name} and {first.name} differ in {words}: {ours} and {others}.")
+        if mine.quality.extractor != theirs.quality.extractor:
             found.append(f"{run.name} and {first.name} score quality with different features: not comparable.")
     return found
 
@@ -75,13 +76,13 @@ def table(runs: list[Run]) -> str:
     head = ["run", "verdict", "control", "synthetic", "gain", "95 % interval", "accepted"]
     rows = [head]
     for run in runs:
-        recall, n = run.metrics["recall"], run.metrics["n"]
-        gain = recall.get("gain") if run.verdict.outcome != "not measured" else None
-        low, high = gain["ci95"] if gain else (0.0, 0.0)
+        recall, n = run.results.recall, run.results.n
+        gain = recall.gain if run.verdict.judgement != "not measured" else None
+        low, high = gain.ci95 if gain else (0.0, 0.0)
         rows.append([
-            run.name, run.verdict.label, _recall(run, recall.get("best_control")), _recall(run, "synthetic"),
-            signed(gain["mean"]) if gain else "-", f"{signed(low)} to {signed(high)}" if gain else "-",
-            f"{n['accepted']} of {n['generated']}",
+            run.name, run.verdict.label, _recall(run, recall.best_control), _recall(run, "synthetic"),
+            signed(gain.mean) if gain else "-", f"{signed(low)} to {signed(high)}" if gain else "-",
+            f"{n.accepted} of {n.generated}",
         ])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     rows.insert(1, ["-" * width for width in widths])
@@ -98,19 +99,24 @@ def differences(runs: list[Run]) -> list[dict[str, Any]]:
 
 def describe(runs: list[Run]) -> dict[str, Any]:
     """Everything the template shows."""
-    arms = in_order({arm for run in runs for arm in run.metrics["recall"]["arms"]})
+    arms = in_order({arm for run in runs for arm in run.results.recall.arms})
     groups = group_repeats(runs)
-    measured = [run for run in runs if run.verdict.outcome != "not measured"]
-    gains = [Dot.of(run.name, run.metrics["recall"]["gain"], "synthetic") for run in measured]
+    measured = [(run.name, run.results.recall.gain) for run in runs if run.verdict.judgement != "not measured"]
+    gains = [Dot.of(name, gain, "synthetic") for name, gain in measured if gain]
     return {
-        "runs": runs, "warnings": warnings(runs), "arms": arms, "kind": kind,
+        "runs": runs, "warnings": warnings(runs), "arms": arms, "kinds": _kinds(runs),
         "gains": charts.dots(gains, "Gain in recall with 95 % interval, by run; dashed: no change", mark=0.0),
-        "axis": _shared_axis(runs), "controls": {run.name: control_name(run.metrics) for run in runs},
-        "quality": {run.name: quality(run.metrics["quality"]) for run in runs},
+        "axis": _shared_axis(runs), "controls": {run.name: control_name(run.results) for run in runs},
+        "quality": {run.name: quality(run.results.quality) for run in runs},
         "differences": differences(runs), "groups": groups, "pooled": lines(groups),
         "repeated": charts.dots([dot for group in groups for dot in group.dots],
                                 "Gain in recall over repeats with 95 % interval; dashed: no change", mark=0.0),
     }  # fmt: skip
+
+
+def _kinds(runs: list[Run]) -> dict[str, str]:
+    """The CSS class of each arm of any run."""
+    return {name: kind(name, arm, None) for run in runs for name, arm in run.results.recall.arms.items()}
 
 
 def default_path(runs: list[Path], names: list[str]) -> Path:
@@ -123,15 +129,15 @@ def default_path(runs: list[Path], names: list[str]) -> Path:
 
 def _shared_axis(runs: list[Run]) -> list[tuple[str, Any]]:
     """For each run its arms' recall, all on the same axis."""
-    rows = {run.name: arm_dots(run.metrics["recall"], "recall_at_specificity") for run in runs}
+    rows = {run.name: arm_dots(run.results.recall, "recall_at_specificity") for run in runs}
     values = [value for part in rows.values() for row in part for value in (row.low, row.high, *row.points)]
     bounds = (max(0.0, min(values) - 0.01), min(1.0, max(values) + 0.01)) if values else None
     return [(name, charts.dots(part, f"{name}: recall by arm", bounds=bounds)) for name, part in rows.items()]
 
 
 def _recall(run: Run, arm: str | None) -> str:
-    found = run.metrics["recall"]["arms"].get(arm)
-    return number(found["recall_at_specificity"]["mean"]) if found else "-"
+    found = run.results.recall.arms.get(arm or "")
+    return number(found.recall_at_specificity.mean) if found else "-"
 
 
 def _line(row: list[str], widths: list[int]) -> str:

@@ -62,7 +62,7 @@ def closest(run: Path, records: pd.DataFrame, made: pd.DataFrame) -> list[dict[s
             "made": _made(run, row, "accepted"),
             "real": _real(pixels, rows[row.nearest]),
             "distance": float(row.distance),
-            "source": row.nearest in (row.source, getattr(row, "ground", "")),  # runs of older versions have no grounds
+            "source": row.nearest in (row.source, row.ground),
         }
         for row in near.itertuples()
     ]

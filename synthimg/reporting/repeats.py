@@ -12,8 +12,9 @@ import numpy as np
 from ..config import Config
 from ..metrics.repeats import difference, pool
 from .charts import Dot
+from .formats import interval, number, percent, signed
+from .judge import mean_of, unconfirmed
 from .runs import DECISIVE, Run
-from .verdict import interval, mean_of, number, percent, signed, unconfirmed, words_for
 
 FEW = 5
 """With fewer repeats the spread between them is hardly known."""
@@ -31,7 +32,10 @@ class Repeats(NamedTuple):
     def dots(self) -> list[Dot]:
         """One chart row, or none where there is no interval."""
         gain = self.pooled["gain"]
-        return [Dot.of(self.name, gain, "synthetic", gain["points"])] if gain and gain["ci95"] else []
+        if not gain or not gain["ci95"]:
+            return []
+        low, high = gain["ci95"]
+        return [Dot(self.name, gain["mean"], low, high, "synthetic", gain["points"])]
 
 
 def configurations(config: Config, count: int) -> list[Config]:
@@ -59,23 +63,23 @@ def sentence(group: Repeats) -> str:
     """What the repeats of one configuration say, in plain words."""
     pooled, gain = group.pooled, group.pooled["gain"]
     if not gain:
-        without = [run.name for run in group.runs if "synthetic" not in run.metrics["recall"]["arms"]]
+        without = [run.name for run in group.runs if "synthetic" not in run.results.recall.arms]
         reason = f"{', '.join(without)} measured no synthetic images" if without else "there is no control"
         return f"{group.name} cannot be taken together: {reason}."
     low, high = gain["ci95"] or (-1.0, 1.0)
-    gone = unconfirmed(gain, group.matched)
+    gone = _gone(group)
     told = "cannot be shown to change" if gone or low <= 0 <= high else "raised" if low > 0 else "lowered"
     before, after = number(pooled["control"]), number(pooled["synthetic"])
-    metrics = group.runs[0].metrics
+    results = group.runs[0].results
     reached = [number(_mean(group.runs, arm, "specificity_at_threshold")) for arm in (pooled["best_control"], "synthetic")]
     text = (
-        f"{group.name}: over {pooled['repeats']} repeats synthetic images {told} recall of {metrics['rare_class']}: "
-        f"{before} with {words_for(pooled['best_control'])}, the best control over them, {after} with synthetic images "
-        f"({_spread(gain)}), at thresholds set for specificity {metrics['recall']['specificity']:g} on validation (on test "
+        f"{group.name}: over {pooled['repeats']} repeats synthetic images {told} recall of {results.rare_class}: "
+        f"{before} with {_title(group, pooled['best_control'])}, the best control over them, {after} with synthetic images "
+        f"({_spread(gain)}), at thresholds set for specificity {results.recall.specificity:g} on validation (on test "
         f"{reached[0]} without, {reached[1]} with)."
     )
     if group.matched:
-        best = words_for(group.matched["best_control"])
+        best = _title(group, group.matched["best_control"])
         before, after = number(group.matched["control"]), number(group.matched["synthetic"])
         text += (
             f" Where every arm has that specificity on test: {before} with {best}, the best there, {after} with synthetic "
@@ -97,9 +101,9 @@ def against_first(groups: list[Repeats]) -> list[str]:
 
 
 def _against(first: Repeats, other: Repeats, groups: int) -> str:
-    one, two = first.runs[0].metrics, other.runs[0].metrics
+    one, two = first.runs[0].results, other.runs[0].results
     names = f"{first.name} and {other.name}"
-    if one["rare_class"] != two["rare_class"] or any(one["recall"].get(key) != two["recall"].get(key) for key in DECISIVE):
+    if one.rare_class != two.rare_class or any(getattr(one.recall, key) != getattr(two.recall, key) for key in DECISIVE):
         return f"{names} do not measure the same: not comparable."
     own = {run.config["seed"]: run for run in first.runs}
     shared = [run for run in other.runs if run.config["seed"] in own and own[run.config["seed"]].test == run.test]
@@ -117,27 +121,41 @@ def _against(first: Repeats, other: Repeats, groups: int) -> str:
 def _spread(found: dict[str, Any]) -> str:
     if not found["ci95"]:
         return f"{signed(found['mean'])} in every repeat, so its spread is not known"
-    return f"{signed(found['mean'])}, {interval(found)}"
+    return f"{signed(found['mean'])}, {interval(found['ci95'])}"
+
+
+def _title(group: Repeats, arm: str) -> str:
+    return group.runs[0].results.recall.arms[arm].title
+
+
+def _gone(group: Repeats) -> bool:
+    """Whether a change over the repeats is not beyond chance at equal specificity."""
+    if not group.matched or not group.pooled["gain"]["ci95"]:
+        return False
+    there = group.matched["gain"]
+    return unconfirmed(group.pooled["gain"]["ci95"], there["ci95"] or (there["mean"], there["mean"]))
 
 
 def _together(runs: list[Run]) -> Repeats:
-    arms = [arm for arm in runs[0].metrics["recall"]["arms"] if all(arm in run.metrics["recall"]["arms"] for run in runs)]
+    first = runs[0].results.recall.arms
+    shared = [arm for arm in first if all(arm in run.results.recall.arms for run in runs)]
+    arms = [arm for arm in shared if first[arm].control or arm in ("synthetic", "oracle")]
     pooled = pool({arm: [_recall(run, arm) for run in runs] for arm in arms}, _ratio(runs))
-    exact = [run.metrics["recall"]["matched"]["recall"] for run in runs if run.metrics["recall"].get("matched")]
-    complete = len(exact) == len(runs)  # runs of older versions, or without synthetic images, have none
+    exact = [run.results.recall.matched.recall for run in runs if run.results.recall.matched]
+    complete = len(exact) == len(runs)  # a run without synthetic images has none
     matched = pool({arm: [recall[arm] for recall in exact] for arm in arms}, _ratio(runs)) if complete else None
     return Repeats(f"{runs[0].name} and {len(runs) - 1} more", runs, pooled, matched)
 
 
 def _recall(run: Run, arm: str) -> float:
-    return mean_of(run.metrics, arm, "recall_at_specificity")
+    return mean_of(run.results, arm, "recall_at_specificity")
 
 
 def _mean(runs: list[Run], arm: str, measure: str) -> float:
-    return float(np.mean([mean_of(run.metrics, arm, measure) for run in runs]))
+    return float(np.mean([mean_of(run.results, arm, measure) for run in runs]))
 
 
 def _ratio(runs: list[Run]) -> float:
     """Test images for each image trained on, over all classes; the mean over the runs."""
-    sizes = [run.metrics["n"] for run in runs]
-    return float(np.mean([(n["test_rare"] + n["test_other"]) / (n["train_rare"] + n["train_other"]) for n in sizes]))
+    sizes = [run.results.n for run in runs]
+    return float(np.mean([(n.test_rare + n.test_other) / (n.train_rare + n.train_other) for n in sizes]))

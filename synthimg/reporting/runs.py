@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import yaml
 
 from ..core import stage
 from ..errors import UserError
-from ..stages.report import read_metrics
-from .verdict import Verdict, judge
+from ..evaluation.results import Results
+from ..evaluation.results_file import read_results
+from .wording import Verdict, verdict_on
 
 DECISIVE = {
     "specificity": "the wanted specificity",
     "classifier": "the classifier",
-    "steps": "the classifier's steps (none: the head of newer versions, at its optimum)",
-    "batch_size": "the classifier's batch size (runs of older versions state none)",
-    "synthetic_weight": "how much a synthetic image counts (runs of older versions state no weight)",
-    "beside": "what the synthetic images join (runs of older versions state none)",
+    "steps": "the classifier's steps",
+    "batch_size": "the classifier's batch size",
+    "synthetic_weight": "how much a synthetic image counts",
+    "beside": "what the synthetic images join",
 }
-"""Keys of metrics.json's `recall` that must be equal for two recalls to be comparable."""
+"""Fields of metrics.json's `recall` that must be equal for two recalls to be comparable."""
 
 
 class Run(NamedTuple):
     name: str
-    metrics: dict[str, Any]
+    results: Results
     verdict: Verdict
     config: dict[str, str]
     """The configuration, flat: `finetune.steps` -> value as text."""
@@ -49,14 +50,14 @@ def load(runs: list[Path]) -> list[Run]:
 
 
 def _load(path: Path, name: str) -> Run:
-    metrics = read_metrics(path)
+    results = read_results(path)
     predictions, config = path / "evaluate" / "predictions.parquet", path / "config.yaml"
     for file in (file for file in (predictions, config) if not file.exists()):
         raise UserError(f"{file}: no such file; {path} is not a run that has been evaluated")
     frame = pd.read_parquet(predictions, columns=["id", "split"])
     test = frozenset(frame.loc[frame.split == "test", "id"])
     settings = {key: _plain(text) for key, text in stage.flat(yaml.safe_load(config.read_text())).items()}
-    return Run(name, metrics, judge(metrics), settings, test)
+    return Run(name, results, verdict_on(results), settings, test)
 
 
 def _names(paths: list[Path]) -> list[str]:

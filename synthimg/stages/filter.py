@@ -22,7 +22,8 @@ from ..core.device import choose_device
 from ..core.stage import check, finish, is_done, key, write_table
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
-from ..evaluation.classifier import fit_head, power_normaliser
+from ..evaluation.arms import TrainingSet
+from ..evaluation.head import fit_head, power_normaliser
 from ..methods.base import composed
 from ..metrics.nearest import copy_threshold, duplicates, nearest_neighbours
 from ..vision.features import Features, Pixels, cached, chunks
@@ -95,7 +96,8 @@ def rare_confidence(training: Features, labels: NDArray[np.object_], synthetic: 
     """Probability [N] of the rare class for synthetic features [N, D], by a head whose loss is weighted by class."""
     classes, codes = np.unique(labels.astype(str), return_inverse=True)
     ready = power_normaliser(training)
-    probabilities = fit_head(ready(training), codes, len(classes), ready(synthetic), balance="loss")
+    known = TrainingSet(ready(training), codes, np.ones(len(codes)))
+    probabilities = fit_head(known, len(classes), ready(synthetic), balance="loss")
     return probabilities[:, int(np.flatnonzero(classes == rare)[0])]
 
 

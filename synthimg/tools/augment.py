@@ -24,8 +24,8 @@ from ..core import stage
 from ..data import consent, generated
 from ..data.prepared import load
 from ..errors import UserError
-from ..reporting.verdict import judge
-from ..stages.report import read_metrics
+from ..evaluation.results_file import read_results
+from ..reporting.wording import verdict_on
 
 NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
 LINEAGE = ("source", "ground", "defects", "condition", "method", "prompt")
@@ -56,8 +56,7 @@ def augment_dataset(run: Path, to: Path) -> Path:
     root = consent.recheck(config.dataset, records["path"]).root
     if to.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{to}: lies inside the data set {root}; synthetic images must not get in there")
-    planned, decided = generated.plan(run), generated.decisions(run)
-    made = planned[planned.id.isin(decided.id[decided.accepted])]
+    made = generated.accepted(run)
     if made.empty:
         raise UserError(f"{run}: no synthetic image was accepted, so there is nothing to add to the real ones")
     names = folder_names(records.label)
@@ -129,7 +128,7 @@ def measured_gain(run: Path) -> str:
     """What the run's evaluation says of its synthetic images, if it has one."""
     if not (run / "evaluate" / "manifest.json").exists():
         return "Whether these synthetic images raise recall was not measured."
-    return f"What was measured: {judge(read_metrics(run)).headline}"
+    return f"What was measured: {verdict_on(read_results(run)).headline}"
 
 
 def card(config: Config, rows: list[dict[str, Any]], licence: str | None, manifest: str, gain: str) -> str:

@@ -14,7 +14,7 @@ from ..core.device import CPU, choose_device, choose_precision
 from ..core.stage import versions
 from ..diffusion import base
 from ..errors import UserError
-from ..vision import features
+from ..vision import backbone, features
 
 GIB = 1024**3
 NEEDS = {
@@ -69,8 +69,8 @@ def _embedded() -> str:
 
 def _weights() -> str:
     try:
-        for number in features.LITE_SHA256:
-            features.lite_weights(number)
+        for number in backbone.LITE_SHA256:
+            backbone.lite_weights(number)
     except UserError as error:
         return f"no: {error}"
     return "EfficientNet-Lite0 and 2, digests checked"

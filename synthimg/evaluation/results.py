@@ -1,0 +1,325 @@
+"""metrics.json as a type: what an evaluation measured. docs/metrics.md is made from the docstrings here."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from ..config import Section
+
+VERSION: Literal[1] = 1
+Interval = tuple[float, float]
+"""Lower and upper end."""
+
+
+class Spread(Section):
+    """A mean over the seeds with its 95 % interval, which resamples whole groups of test images."""
+
+    mean: float
+    """Mean over the seeds."""
+    ci95: Interval
+    """Lower and upper end of the 95 % interval."""
+
+
+class Change(Section):
+    """A difference in recall of the rare class, paired by test image."""
+
+    mean: float
+    """Mean over the seeds; above 0, synthetic images raised recall."""
+    ci95: Interval
+    """Lower and upper end of the 95 % interval."""
+    p: float | None
+    """Exact McNemar test on the rare test images that most seeds find; null where no image changed sides."""
+
+
+class Counts(Section):
+    """Numbers of images."""
+
+    train_rare: int
+    """Rare training images."""
+    train_other: int
+    """Training images of the other classes."""
+    reserve_rare: int
+    """Rare images beyond the budget, which the oracle alone trains on."""
+    validation_rare: int
+    """Rare validation images."""
+    validation_other: int
+    """Validation images of the other classes; the thresholds rest on them."""
+    test_rare: int
+    """Rare test images."""
+    test_other: int
+    """Test images of the other classes."""
+    test_rare_groups: int
+    """Groups that the rare test images belong to: what counts as independent."""
+    planned: int
+    """Synthetic images in the plan."""
+    generated: int
+    """Synthetic images made."""
+    accepted: int
+    """Synthetic images that passed the filter."""
+    rejected: dict[str, int]
+    """Synthetic images refused, by reason."""
+
+
+class KernelDistance(Section):
+    """A kernel distance over random subsets."""
+
+    mean: float
+    """Mean over the subsets."""
+    std: float
+    """Standard deviation between the subsets."""
+
+
+class QualityCounts(Section):
+    """Images behind the distances."""
+
+    synthetic: int
+    """Accepted synthetic images."""
+    real: int
+    """Real rare training and reserve images."""
+
+
+class QualityFloor(Section):
+    """What real images score against each other: two disjoint halves of the rare ones, no group in both."""
+
+    fid: float | None
+    """Fréchet distance of the halves; null where they are too small."""
+    kid: KernelDistance | None
+    """Kernel distance of the halves; null where they are too small."""
+    n: tuple[int, int]
+    """Images in the halves."""
+
+
+class MarginalFloor(Section):
+    """Distances of one measured attribute between two disjoint halves of the real images."""
+
+    ks: float | None
+    """Kolmogorov-Smirnov distance."""
+    wasserstein: float | None
+    """Wasserstein distance in standard deviations of all real values."""
+
+
+class Marginal(Section):
+    """One measured attribute of real rare images against accepted synthetic ones; null where a side is empty."""
+
+    ks: float | None
+    """Kolmogorov-Smirnov distance."""
+    p: float | None
+    """P value of the Kolmogorov-Smirnov test."""
+    wasserstein: float | None
+    """Wasserstein distance in standard deviations of the real values; null where these do not vary."""
+    floor: MarginalFloor
+    """The same between real images."""
+
+
+class Quality(Section):
+    """How close accepted synthetic images come to the real rare training and reserve images."""
+
+    extractor: Literal["efficientnet-lite0", "inception"]
+    """Network of the features. Only scores of the latter compare with published ones."""
+    fid: float | None
+    """Fréchet distance (Heusel et al., 2017); null where there are too few images."""
+    kid: KernelDistance | None
+    """Kernel distance (Binkowski et al., 2018); null where there are too few images."""
+    n: QualityCounts
+    """Images behind `fid` and `kid`."""
+    floor: QualityFloor
+    """What real images score against each other."""
+    warning: str | None
+    """A sentence where there are too few images for a score, else null."""
+    marginals: dict[str, Marginal]
+    """Distances of measured attributes, by name."""
+
+
+class Compliance(Section):
+    """Whether the images of one method have the value of an attribute that they were asked for, before the filter."""
+
+    n: int
+    """Images."""
+    share: float | None
+    """Share whose measured category is the one asked for; null without images, as are the next three."""
+    ci95: Interval | None
+    """Wilson interval of the share."""
+    chance: float | None
+    """Share expected of the same requests and the same measured categories, paired at random."""
+    p: float | None
+    """Exact binomial test, one-sided, of more matches than by chance."""
+    table: dict[str, dict[str, int]]
+    """Number of images by category asked for, then by category measured ("" where it cannot be told)."""
+
+
+class PerSeed(Section):
+    """The same measures of an arm for each seed."""
+
+    recall: list[float]
+    """Recall at the default threshold."""
+    recall_at_specificity: list[float]
+    """Recall at the threshold for the wanted specificity."""
+
+
+class TrainingCounts(Section):
+    """How many different images an arm learns from; further views of an image do not count."""
+
+    rare: int
+    """Real rare images."""
+    other: int
+    """Real images of the other classes."""
+    synthetic: int
+    """Synthetic images."""
+
+
+class ArmResult(Section):
+    """What one arm does on the test images."""
+
+    title: str
+    """What the arm is, in the middle of a sentence."""
+    words: str
+    """What the arm is, for a table."""
+    control: bool
+    """Whether it is an alternative to synthetic images, one that the best control is chosen from."""
+    recall: Spread
+    """Share of the rare test images found by the default threshold (the most probable class)."""
+    recall_at_specificity: Spread
+    """Share of the rare test images found by the threshold that gives the wanted specificity on validation."""
+    specificity: Spread
+    """Share of the other test images not called rare, at the default threshold."""
+    specificity_at_threshold: Spread
+    """Share of the other test images not called rare, at the threshold from validation."""
+    auc: Spread
+    """Area under the ROC curve of the rare class against all others."""
+    per_seed: PerSeed
+    """Recall of each seed."""
+    n_train: TrainingCounts
+    """Training images."""
+    other_recall: dict[str, float]
+    """Recall of every other class at the default threshold, a mean over the seeds."""
+
+
+class Common(Section):
+    """What the gain costs the other classes."""
+
+    specificity_change: Spread | None
+    """Specificity at the threshold, synthetic minus best control; null where one of them is missing."""
+
+
+class Matched(Section):
+    """The comparison where every arm's threshold gives the wanted specificity on the test images themselves."""
+
+    best_control: str
+    """The control with the highest recall there."""
+    recall: dict[str, float]
+    """Recall of every arm, a mean over the seeds."""
+    gain: Change
+    """Recall, synthetic minus that control."""
+
+
+class CurveLine(Section):
+    """Recall of one arm at each specificity of the curve, with a 95 % band."""
+
+    mean: list[float]
+    """Mean over the seeds."""
+    low: list[float]
+    """Lower end of the band."""
+    high: list[float]
+    """Upper end of the band."""
+
+
+class Curve(Section):
+    """Recall against specificity, both on the test images: a description, never the gain."""
+
+    specificity: list[float]
+    """Specificities, ascending."""
+    arms: dict[str, CurveLine]
+    """The best control, `synthetic` and `oracle`."""
+
+
+class Recall(Section):
+    """Recall of the rare class on real test images, by arm: the answer."""
+
+    seeds: int
+    """Classifiers trained for each arm."""
+    classifier: str
+    """`head`, `finetune`, or `module:function`."""
+    specificity: float
+    """The specificity wanted."""
+    steps: int | None
+    """Optimiser steps of a fine-tuned backbone; null for other classifiers."""
+    batch_size: int | None
+    """Images a step of a fine-tuned backbone; null for other classifiers."""
+    synthetic_weight: float
+    """How much a synthetic image counts beside a real one."""
+    beside: str
+    """The control that the synthetic images, and the oracle's real ones, join."""
+    arms: dict[str, ArmResult]
+    """Results by arm."""
+    best_control: str | None
+    """The control with the highest `recall_at_specificity`; null without controls."""
+    gain: Change | None
+    """`recall_at_specificity`, synthetic minus best control; null where one of them is missing."""
+    oracle_gap_closed: float | None
+    """Gain as a share of the oracle's lead over the best control; null without an oracle or where it does not lead."""
+    common: Common
+    """What the gain costs the other classes."""
+    matched: Matched | None
+    """The comparison at equal specificity on test; null where there is no gain."""
+    curve: Curve | None
+    """Recall at other specificities; null where there is no gain."""
+    confusion: dict[str, dict[str, dict[str, float]]] | None
+    """Test images by arm (best control and synthetic), true label and predicted label, at the default threshold; a mean over
+    the seeds. Null where there is no gain."""
+
+
+class PortionSize(Section):
+    """The synthetic arm with a random part of the images; smaller parts lie in larger ones."""
+
+    ratio: float
+    """Synthetic images for each real rare training image."""
+    synthetic: int
+    """Synthetic images."""
+    gain: Change
+    """Recall, synthetic minus best control."""
+
+
+class PortionWithout(Section):
+    """The synthetic arm without the images of one kind."""
+
+    what: str
+    """`method`, or an attribute."""
+    value: str
+    """The method or the attribute's value that is left out."""
+    left_out: int
+    """Synthetic images left out."""
+    change: Change
+    """Recall with all synthetic images minus recall without these."""
+
+
+class Portions(Section):
+    """Which synthetic images a change in recall comes from. A description: nothing is chosen by it."""
+
+    sizes: list[PortionSize]
+    """Growing parts, up to all images."""
+    knee: float | None
+    """Least ratio whose gain is within one standard error of the best; null where that holds for no image at all."""
+    without: list[PortionWithout]
+    """All images but those of one kind."""
+
+
+class Results(Section):
+    """`evaluate/metrics.json`: what an evaluation measured. Every interval covers the choice of test images alone."""
+
+    version: Literal[1] = VERSION
+    """Of this format. A file of another version is refused."""
+    rare_class: str
+    """The label whose recall is to rise."""
+    n: Counts
+    """Numbers of images."""
+    quality: Quality
+    """How close accepted synthetic images come to real ones."""
+    compliance: dict[str, dict[str, Compliance] | None]
+    """Whether images have what they were asked for, by attribute and method; null for an attribute that no estimator
+    measures."""
+    recall: Recall
+    """The answer."""
+    portions: Portions | None
+    """Which images it comes from; null without `evaluate.portions`, synthetic images or a control."""
+    extra: dict[str, float | dict[str, float] | None]
+    """Scores of installed packages, by the names in `evaluate.metrics`."""
