@@ -52,7 +52,9 @@ def resolve(reference: str, asked_by: str) -> Any:
     except ModuleNotFoundError as error:
         hint = f"no module '{error.name}'; install it, or put its folder on PYTHONPATH"
         raise UserError(f"{asked_by}: '{reference}' cannot be imported: {hint}") from error
-    except Exception as error:  # any code may stand there
+    except (AttributeError, ImportError, SyntaxError) as error:
+        raise UserError(f"{asked_by}: '{reference}' cannot be imported: {error}") from error
+    except Exception as error:  # the module may do anything while it is imported
         raise UserError(f"{asked_by}: '{reference}' cannot be imported: {error!r}") from error
 
 
