@@ -39,6 +39,8 @@ SWAPS: dict[type, type] = {
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "argmax": "argmin", "argmin": "argmax", "ceil": "floor"}
 UNSEEN = (ast.JoinedStr, ast.Raise, ast.Assert, ast.Import, ast.ImportFrom)
 """Messages and imports: a change there is no fault of statistics."""
+SPARED = ("strict", "device", "desc", "disable", "unit", "allow_pickle")
+"""Keyword arguments without which results are the same: guards, devices and what progress bars show."""
 HIDDEN_FIELDS = ("annotation", "returns", "decorator_list", "type_params")
 
 
@@ -66,7 +68,7 @@ def places(tree: ast.AST) -> Iterator[Place]:
             continue
         for child in value if isinstance(value, list) else [value]:
             if isinstance(child, ast.AST) and not isinstance(child, UNSEEN):
-                line = getattr(child, "lineno", 0)
+                line = child.target.lineno if isinstance(child, ast.comprehension) else getattr(child, "lineno", 0)
                 yield from (Place(line, what, apply) for what, apply in changes(child))
                 yield from places(child)
 
@@ -77,6 +79,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, Callable[[], None]]]:
         case ast.Compare():
             for index, found in enumerate(node.ops):
                 yield from swapped(found, lambda new, index=index: node.ops.__setitem__(index, new))
+        case ast.BinOp(right=ast.Constant(value=str()) | ast.JoinedStr()):
+            pass  # a path or a text put together: any other operator is an error at once
         case ast.BinOp() | ast.BoolOp() | ast.AugAssign():
             yield from swapped(node.op, lambda new: setattr(node, "op", new))
         case ast.Constant(value=bool(value)):
@@ -94,7 +98,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, Callable[[], None]]]:
             yield "condition of the loop left out", lambda: node.ifs.clear()
         case ast.Call():
             for index, keyword in enumerate(node.keywords):
-                if keyword.arg and keyword.arg != "strict":  # as an assertion, that only guards
+                if keyword.arg not in (None, *SPARED):
                     yield f"{keyword.arg}= left out", lambda index=index: node.keywords.pop(index) and None
             called = node.func
             if isinstance(called, ast.Attribute) and called.attr in NAMES:
