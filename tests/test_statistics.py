@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthimg.metrics.comparison import Outcome, arrange, compare_arms, describe, gain
+from synthimg.metrics.comparison import Outcome, arrange, compare_arms, describe, gain, levels
 from synthimg.metrics.compliance import assess_compliance
-from synthimg.metrics.recall import interval, rates, resample, threshold_at
+from synthimg.metrics.recall import gap_closed, interval, mcnemar, rates, resample, threshold_at
 from synthimg.metrics.repeats import difference
 
 DRAWS, GROUPS, SIZE = 400, 60, 4
@@ -173,3 +173,44 @@ def test_an_arm_with_reserve_images_is_no_control_however_good() -> None:
     assert found["best_control"] == "focal"
     assert found["gain"]["mean"] == pytest.approx(1 / 4)
     assert found["oracle_gap_closed"] == pytest.approx(1 / 2)
+
+
+def test_the_curve_has_twenty_levels_from_four_times_the_false_alarms_to_a_fifth() -> None:
+    found = levels(0.9)  # false alarms from 0.4 to 0.02 in steps of 0.02
+    assert found == pytest.approx([0.6 + 0.02 * step for step in range(20)])
+    assert levels(0.5) == pytest.approx([0.1 * step for step in range(1, 10)])  # 0 and less are left out: 1 - 0.5 * part / 5
+
+
+def test_the_rule_of_three_of_an_area_counts_the_side_with_fewer_groups() -> None:
+    """All rare images, of 2 groups, above all others, of 9: the area is 1 in every resample."""
+    labels = np.array(["rare"] * 2 + ["other"] * 9)
+    test = arrange(labels, np.arange(11).astype(str), "rare", 50, seed=0)
+    scores = np.array([[0.9, 0.8, *np.linspace(0, 0.5, 9)]])
+    found = describe(Outcome(scores, np.full((1, 11), "rare"), np.array([0.6])), test)["auc"]
+    assert found == {"mean": 1.0, "ci95": pytest.approx([0.05**0.5, 1.0])}
+
+
+@pytest.mark.parametrize(("wins", "losses", "p"), [(0, 0, 1.0), (1, 0, 1.0), (2, 0, 0.5), (5, 1, 14 / 64), (3, 3, 1.0)])
+def test_mcnemar_by_hand(wins: int, losses: int, p: float) -> None:
+    """Twice the chance of so few of one kind among fair tosses: (1 + 6) / 64 for 1 of 6."""
+    ours = np.array([True] * wins + [False] * losses + [True, False])
+    theirs = np.array([False] * wins + [True] * losses + [True, False])
+    assert mcnemar(ours, theirs) == pytest.approx(p)
+
+
+def test_the_oracle_has_to_lead() -> None:
+    assert gap_closed(0.1, 0.5, 0.9) == pytest.approx(0.25)
+    assert gap_closed(0.1, 0.5, 0.5 + 1e-12) is None and gap_closed(0.1, 0.5, 0.4) is None
+    assert gap_closed(-0.1, 0.5, 0.6) == pytest.approx(-1)
+
+
+def test_compliance_by_hand() -> None:
+    """4 of 5 right; at random 0.6 * 0.4 + 0.4 * 0.4; one could not be told."""
+    asked, found = np.array(["a", "a", "a", "b", "b"]), np.array(["a", "a", "", "b", "b"])
+    told = assess_compliance(asked, found, ["a", "b"])
+    chance = 0.6 * 0.4 + 0.4 * 0.4
+    assert (told["n"], told["share"], told["chance"]) == (5, 0.8, pytest.approx(chance))
+    assert told["p"] == pytest.approx(5 * chance**4 * (1 - chance) + chance**5)
+    assert told["table"] == {"a": {"a": 2, "b": 0, "": 1}, "b": {"a": 0, "b": 2, "": 0}}
+    assert list(assess_compliance(asked, asked, ["a", "b"])["table"]["a"]) == ["a", "b"]
+    assert assess_compliance(asked[:0], asked[:0], ["a", "b"])["n"] == 0
