@@ -89,7 +89,8 @@ def changes(node: ast.AST) -> Iterator[tuple[str, Callable[[], None]]]:
             for new in (value + 1, value - 1):
                 yield f"{value} -> {new}", lambda new=new: setattr(node, "value", new)
         case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
-            yield f"{type(node.op).__name__} removed", lambda: setattr(node, "op", ast.UAdd())
+            # twice is not at all
+            yield f"{type(node.op).__name__} removed", lambda: setattr(node, "operand", ast.UnaryOp(node.op, node.operand))
         case ast.Return(value=ast.expr() as value) if not isinstance(value, ast.Constant):
             yield "returns None", lambda: setattr(node, "value", ast.Constant(None))
         case ast.If() | ast.IfExp() | ast.While():

@@ -214,3 +214,15 @@ def test_compliance_by_hand() -> None:
     assert told["table"] == {"a": {"a": 2, "b": 0, "": 1}, "b": {"a": 0, "b": 2, "": 0}}
     assert list(assess_compliance(asked, asked, ["a", "b"])["table"]["a"]) == ["a", "b"]
     assert assess_compliance(asked[:0], asked[:0], ["a", "b"])["n"] == 0
+
+
+def test_intervals_end_where_shares_and_changes_do() -> None:
+    """Nothing varies in resamples of 3 groups, so the reach is 1 - 0.05 ** (1 / 3), cut at 0, 1 and -1."""
+    test, reach = arranged(np.arange(3), 0), 1 - 0.05 ** (1 / 3)
+    none, every = arm(np.zeros(4, bool)), arm(np.array([1, 1, 1, 0], bool))
+    assert describe(none, test)["recall_at_specificity"]["ci95"] == pytest.approx([0, reach])
+    assert describe(every, test)["recall_at_specificity"]["ci95"] == pytest.approx([1 - reach, 1])
+    assert gain(none, every, test)["ci95"] == pytest.approx([-1, reach - 1])
+    assert gain(every, none, test)["ci95"] == pytest.approx([1 - reach, 1])
+    below = Outcome(np.array([[0.1, 0.2, 0.3, 0.9]]), np.full((1, 4), "other"), np.array([0.5]))
+    assert describe(below, test)["auc"] == {"mean": 0.0, "ci95": pytest.approx([0, 0.95])}  # one group on the other side
