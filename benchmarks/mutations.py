@@ -192,6 +192,7 @@ def main(modules: list[str], known: dict[str, Any], asked: argparse.Namespace) -
     tally: Counter[bool | None] = Counter()
     for mutant, survives in zip(drawn, outcomes(drawn, known["tests"], asked.minutes, asked.jobs), strict=True):
         tally[survives] += 1
+        print(f"{tally.total()} of {len(drawn)}", end="\r", file=sys.stderr)
         if survives:
             print(f"survives: {mutant.module}:{mutant.line}: {mutant.text}", flush=True)
     tried = tally[True] + tally[False]
