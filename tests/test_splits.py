@@ -246,3 +246,14 @@ def test_groups_unite_along_a_chain_under_the_first_of_their_names():
     pairs = np.array([[4, 3], [3, 1], [0, 0]])
     assert splits.unite(["q", "m", "x", "b", "z"], pairs) == ["q", "b", "x", "b", "b"]
     assert splits.unite([], np.empty((0, 2), int)) == []
+
+
+def test_to_make_two_groups_in_each_split_the_smallest_ones_are_moved():
+    """Groups of 28 images: by shares alone validation would get 4.2 of them, one group, and training 16.8."""
+    sizes = [1, 3, 5, 5, 5, 9]
+    groups = [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    for seed in range(8):
+        chosen = splits.assign(["a"] * len(groups), groups, "a", SHARES, seed)
+        images, held, _ = by_class([("a", group) for group in groups], chosen, "a")
+        assert set(held.values()) == {2}
+        assert images["train"] == 14 and images["validation"] <= 6
