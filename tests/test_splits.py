@@ -256,4 +256,4 @@ def test_to_make_two_groups_in_each_split_the_smallest_ones_are_moved():
         chosen = splits.assign(["a"] * len(groups), groups, "a", SHARES, seed)
         images, held, _ = by_class([("a", group) for group in groups], chosen, "a")
         assert set(held.values()) == {2}
-        assert images["train"] == 14 and images["validation"] <= 6
+        assert images["train"] == 14  # the groups of 9 and of 5: what has left it is smaller
