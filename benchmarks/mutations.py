@@ -67,7 +67,8 @@ def places(tree: ast.AST) -> Iterator[Place]:
         if name in HIDDEN_FIELDS:
             continue
         for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST) and not isinstance(child, UNSEEN):
+            spared = isinstance(child, ast.keyword) and child.arg in SPARED
+            if isinstance(child, ast.AST) and not isinstance(child, UNSEEN) and not spared:
                 line = child.target.lineno if isinstance(child, ast.comprehension) else getattr(child, "lineno", 0)
                 yield from (Place(line, what, apply) for what, apply in changes(child))
                 yield from places(child)
