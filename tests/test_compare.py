@@ -115,6 +115,13 @@ def test_repeats_are_taken_together_and_ranked(tmp_path: Path) -> None:
     assert "Over repeats" in html and text[0] in html
 
 
+def test_the_interval_over_repeats_is_wider_the_larger_the_test_split_is_beside_the_training_split(tmp_path: Path) -> None:
+    (found,) = group_repeats(load(repeated(tmp_path, "good", [0.04, 0.05, 0.06])))
+    # 11 test and 18 training images; differences of variance 0.0001; t of two degrees of freedom is 4.3027
+    reach = 4.3027 * (0.0001 * (1 / 3 + 11 / 18)) ** 0.5
+    assert found.pooled["gain"]["ci95"] == pytest.approx([0.05 - reach, 0.05 + reach], abs=1e-5)
+
+
 def test_a_gain_over_repeats_that_is_gone_at_equal_specificity_is_none(tmp_path: Path) -> None:
     runs = repeated(tmp_path, "good", [0.05, 0.056, 0.044])
     before = lines(group_repeats(load(runs)))[0]

@@ -11,10 +11,10 @@ from fake_run import COMMON, RARE, draw, fake_run
 from PIL import Image
 
 from synthimg.attributes import captions
-from synthimg.config import Config
+from synthimg.config import Config, parse
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.stages.filter import filter_images, misses, reasons
+from synthimg.stages.filter import decide, filter_images, misses, reasons
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,68 @@ def test_missing_stages_are_named(tmp_path: Path) -> None:
     (config.folder / "generate" / "manifest.json").unlink()
     with pytest.raises(UserError, match="synthimg generate"):
         filter_images(config)
+
+
+def decided(
+    labels: list[str], training: np.ndarray, synthetic: np.ndarray, held_out: np.ndarray, **settings: object
+) -> tuple[pd.DataFrame, float]:
+    """Decisions on pictures drawn by a model, from features [N, D] alone; mirror images are far from everything."""
+    dataset = {"path": "x", "rare_class": RARE, "prompts": "solar-cell", "consent": {"licence": "x", "scope": ["any"]}}
+    config = parse({"name": "x", "dataset": dataset, "filter": settings})
+    frame = pd.DataFrame({"id": [f"t{row}" for row in range(len(labels))], "label": labels, "split": "train"})
+    rows = pd.DataFrame({"id": [f"s{row}" for row in range(len(synthetic))], "method": "text"})
+    aside = np.zeros_like(training)
+    aside[:, -1] = 1
+    return decide(config, frame, captions.load("solar-cell"), rows, {}, synthetic, training, aside, held_out)
+
+
+def at(*distances: float, side: float = 1.0) -> np.ndarray:
+    """Features at these cosine distances from (1, 0, 0)."""
+    cosine = 1 - np.array(distances)
+    return np.stack([cosine, side * np.sqrt(1 - cosine**2), np.zeros(len(cosine))], axis=1).astype(np.float32)
+
+
+def test_the_judge_gives_every_class_the_same_weight_however_many_images_it_has() -> None:
+    """Roots of the features: others 0, rare 2. Of a picture at 1, halfway, a balanced judge can tell nothing."""
+    labels, training = [COMMON] * 36 + [RARE] * 4, np.repeat([0, 4], [36, 4])[:, None].astype(np.float32)
+    table, _ = decided(labels, training, np.array([[0], [1], [4]], np.float32), training[:0])
+    low, middle, high = table["confidence"]
+    assert middle == pytest.approx(0.5, abs=1e-3)
+    assert low == pytest.approx(1 - high, abs=1e-3) and high > 0.55
+
+
+def test_what_held_out_images_come_as_close_as_decides_what_is_a_copy() -> None:
+    """Held-out images at 0.1 to 0.5 from the nearest training image: a quarter of the way along them is 0.2."""
+    training, synthetic = at(0, 0), np.concatenate([at(0.19), at(0.21, side=-1)])
+    table, threshold = decided(
+        [RARE, COMMON], training, synthetic, at(0.5, 0.1, 0.3, 0.2, 0.4), copy_quantile=0.25, confidence=0
+    )
+    assert threshold == pytest.approx(0.2, abs=1e-6)
+    assert table["distance"].tolist() == pytest.approx([0.19, 0.21], abs=1e-6)
+    assert table["reason"].tolist() == ["copy", ""] and table["accepted"].tolist() == [False, True]
+    assert set(table["nearest"]) == {"t0"}
+
+
+def test_a_mirror_image_leads_to_its_training_image() -> None:
+    mirrored = np.array([[0, 0, 1]], np.float32)
+    table, _ = decided([RARE, COMMON], at(0, 0.5), mirrored, at(0.3), confidence=0)
+    assert table["nearest"].tolist() == ["t0"] and table["reason"].tolist() == ["copy"]
+
+
+def test_as_close_as_the_threshold_is_a_copy_and_a_duplicate() -> None:
+    synthetic, none = np.array([[1, 0], [0.5, 0.75**0.5]], np.float32), np.zeros(2, bool)
+    assert reasons(synthetic, none, np.array([0.25, 0.25 + 1e-9]), none, 0.25).tolist() == ["copy", ""]
+    reach = 1 - float(synthetic[0] @ synthetic[1])
+    assert reasons(synthetic, none, np.ones(2), none, reach).tolist() == ["", "duplicate"]
+    assert reasons(synthetic, none, np.ones(2), none, reach - 1e-6).tolist() == ["", ""]
+
+
+def test_a_picture_exactly_as_likely_as_asked_for_is_kept() -> None:
+    training = at(0, 1)
+    one, _ = decided([RARE, COMMON], training, at(0.4), at(0.9), confidence=0)
+    again, _ = decided([RARE, COMMON], training, at(0.4), at(0.9), confidence=(found := float(one["confidence"].iloc[0])))
+    above, _ = decided([RARE, COMMON], training, at(0.4), at(0.9), confidence=found + 1e-6)
+    assert [table["reason"].iloc[0] == "class" for table in (one, again, above)] == [False, False, True]
 
 
 def test_reasons_come_in_order() -> None:

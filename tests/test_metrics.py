@@ -236,3 +236,95 @@ def test_inception_runs_through_torch_fidelity(
     expected = network(torch.from_numpy(pictures[:2]).permute(0, 3, 1, 2).contiguous())[0]
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
     features._network.cache_clear()
+
+
+def test_exact_copies_are_found_where_held_out_images_hold_copies_too() -> None:
+    """Rounding alone must not save a copy: what counts as none is a millionth."""
+    training = vectors(1, 40)
+    threshold = nearest.copy_threshold(training[:5], training, 0.5)
+    assert threshold == nearest.copy_threshold(training[:0], training, 0.5) == 1e-6
+    index, distance = nearest.nearest_neighbours(training * 3, training)
+    assert index.tolist() == list(range(40)) and (distance <= threshold).all() and (distance >= 0).all()
+    assert not (nearest.nearest_neighbours(vectors(2, 40), training)[1] <= threshold).any()
+
+
+def test_distances_run_from_0_to_2_and_the_first_of_equals_is_named() -> None:
+    references = np.array([[0, 3], [2, 0], [5, 0], [0, 0]], np.float32)
+    index, distance = nearest.nearest_neighbours(np.array([[1, 0], [3, 3], [0, 0]], np.float32), references)
+    assert index.tolist() == [1, 0, 0]
+    assert distance == pytest.approx([0, 1 - 0.5**0.5, 1], abs=1e-6)  # no direction is no likeness
+    single = nearest.nearest_neighbours(vectors(4, 30, width=300) * -1, vectors(4, 30, width=300)[:1])[1]
+    assert single[0] == pytest.approx(2, abs=1e-5) and single.max() <= 2
+    with pytest.raises(ValueError, match="no references"):
+        nearest.nearest_neighbours(references, references[:0])
+
+
+def test_frechet_by_hand_and_never_below_nothing() -> None:
+    """Means (1, 0) and (1, 3); variances (2, 0) and (2, 8) of two pictures each: 9 + 2 + 10 - 2 (2 + 0)."""
+    first, second = np.array([[0, 0], [2, 0]], np.float32), np.array([[0, 1], [2, 5]], np.float32)
+    # the second pair lies on a line: its covariance is ((2, 4), (4, 8)); tr (S1 S2)^(1/2) is sqrt(2 * 2)
+    assert frechet_distance(first, second) == pytest.approx(9 + 2 + 10 - 2 * 2)
+    assert all(frechet_distance(vectors(seed, 9), vectors(seed, 9)) >= 0 for seed in range(40))  # type: ignore[operator]
+
+
+def test_mmd_by_hand() -> None:
+    """The kernel is (x y / 2 + 1)^3: 1 within the first pair, 27 within the second, and 1, 1, 8 and 27 between them."""
+    first, second = np.array([[0.0, 0], [1, 1]]), np.array([[2.0, 0], [2, 2]])
+    assert mmd2(first, second) == pytest.approx(1 + 27 - 2 * (1 + 1 + 8 + 27) / 4)
+
+
+def test_kernel_subsets_are_half_of_the_smaller_side_and_a_thousand_at_most() -> None:
+    few, more = vectors(1, 9), vectors(2, 30)
+    assert kernel_distance(few, more, seed=3) == kernel_distance(few, more, seed=3, subsets=100, size=4)
+    assert kernel_distance(more, few, seed=3) == kernel_distance(more, few, seed=3, size=4)
+    assert kernel_distance(few, more, seed=3) != kernel_distance(few, more, seed=4)
+    many = vectors(1, 2400, width=2)
+    found = kernel_distance(many, many + 1, seed=3, subsets=1)
+    assert found == kernel_distance(many, many + 1, seed=3, subsets=1, size=1000)
+    assert kernel_distance(few, more, seed=0, size=10) is None and kernel_distance(few, more, seed=0, size=9) is not None
+    assert kernel_distance(few, more, seed=0, size=1) is None and kernel_distance(few, more, seed=0, size=2) is not None
+
+
+def test_marginals_by_hand() -> None:
+    """The distance moved is in standard deviations of the real values, however small those are."""
+    found = marginals.compare_marginals(
+        np.array([0.1, 0.3]), np.array([0.2, 0.4, np.inf]), (np.array([0.1]), np.array([0.3]))
+    )
+    assert found["ks"] == pytest.approx(0.5) and found["wasserstein"] == pytest.approx(1)  # moved by 0.1, deviation 0.1
+    assert found["floor"] == {"ks": pytest.approx(1), "wasserstein": pytest.approx(2)}
+    one_sided = marginals.compare_marginals(np.empty(0), np.ones(3), (np.empty(0), np.empty(0)))
+    assert one_sided["ks"] is None and one_sided["floor"] == {"ks": None, "wasserstein": None}
+
+
+def test_halves_are_as_equal_as_the_largest_group_allows() -> None:
+    for seed in range(20):
+        groups = ["large"] * 5 + [f"{n}" for n in range(9)]
+        one, two = quality.halves(groups, seed)
+        assert abs(len(one) - len(two)) <= 5
+        alone = quality.halves([str(n) for n in range(9)], seed)
+        assert [len(part) for part in alone] == [5, 4]
+    assert {tuple(quality.halves(list("abcdef"), seed)[0]) for seed in range(20)} != {(0, 1, 2)}
+
+
+@pytest.mark.parametrize(
+    ("synthetic", "real", "told"),
+    [(0, 50, "No synthetic image"), (3, 50, "Too few"), (50, 3, "Too few"), (4, 50, "biased upwards"),
+     (50, 4, "biased upwards"), (2047, 2048, "biased upwards"), (2048, 2047, "biased upwards")],
+)  # fmt: skip
+def test_scores_of_too_few_images_are_warned_of(synthetic: int, real: int, told: str) -> None:
+    assert told in (quality.warning(synthetic, real, real // 2, real // 2) or "")
+    assert quality.warning(2048, 2048, 1024, 1024) is None
+
+
+def test_quality_holds_the_scores_and_what_real_halves_score_against_each_other() -> None:
+    real, made = vectors(1, 20), vectors(2, 11, shift=0.4)
+    groups = [str(row // 2) for row in range(20)]
+    values = np.arange(20.0), np.arange(11.0) + 3
+    found = quality.assess("efficientnet-lite0", real, groups, made, {"brightness": values}, seed=5)
+    one, two = quality.halves(groups, 5)
+    assert found["fid"] == frechet_distance(made, real) and found["kid"] == kernel_distance(made, real, 5)
+    assert found["floor"]["fid"] == frechet_distance(real[one], real[two])
+    assert found["floor"]["kid"] == kernel_distance(real[one], real[two], 5)
+    assert (found["n"], found["floor"]["n"]) == ({"synthetic": 11, "real": 20}, [10, 10])
+    halves = values[0][one], values[0][two]
+    assert found["marginals"] == {"brightness": marginals.compare_marginals(*values, halves)}

@@ -98,3 +98,162 @@ def test_limit_takes_whole_groups():
     kept = splits.within_limit(labels, groups, 20, 0)
     assert sum(kept[:30]) <= 20 and sum(kept[:30]) >= 17
     assert all(len({kept[i] for i in range(40) if groups[i] == group}) == 1 for group in groups)
+
+
+def test_a_group_is_drawn_with_the_rare_class_if_it_holds_one_else_with_its_rarest():
+    labels = ["z", "z", "z", "z", "a", "a", "a", "b", "b", "c", "c"]
+    groups = ["1", "2", "2", "3", "2", "4", "4", "4", "5", "5", "6"]
+    # z is the rare class by name, though the largest; of a (3 images) and b (2) the rarer is b; b and c tie: the first
+    expected = {"1": "z", "2": "z", "3": "z", "4": "b", "5": "b", "6": "c"}
+    assert splits.strata(labels, groups, "z") == expected
+    assert splits.strata(labels[::-1], groups[::-1], "z") == expected
+
+
+@st.composite
+def classes_of_groups(draw):
+    """(label, group) rows of the rare class `a` and of `b`: 6 to 30 groups each, a few of them large."""
+    rows = []
+    for label in "ab":
+        sizes = draw(st.lists(st.sampled_from([1, 1, 1, 2, 3, 9]), min_size=6, max_size=30))
+        rows += [(label, f"{label}{number}") for number, size in enumerate(sizes) for _ in range(size)]
+    return rows
+
+
+def by_class(rows, chosen, label):
+    """Images and groups of a class in each split, and its largest group."""
+    own = [(name, group) for (found, group), name in zip(rows, chosen, strict=True) if found == label]
+    images = {name: sum(found == name for found, _ in own) for name in splits.NAMES}
+    groups = {name: len({group for found, group in own if found == name}) for name in splits.NAMES}
+    names = [group for _, group in own]
+    return images, groups, max(map(names.count, names))
+
+
+@settings(max_examples=80, deadline=None)
+@given(classes_of_groups(), st.integers(0, 9))
+def test_every_class_of_six_groups_has_two_in_each_split_and_its_shares_within_a_group(rows, seed):
+    labels, groups = map(list, zip(*rows, strict=True))
+    chosen = splits.assign(labels, groups, "a", SHARES, seed)
+    for label in "ab":
+        images, held, largest = by_class(rows, chosen, label)
+        assert min(held.values()) >= 2
+        moved = 2 * largest if sum(held.values()) < 12 else largest  # of few groups some are moved to make two in each
+        for name, share in SHARES.model_dump().items():
+            assert abs(images[name] - share * sum(images.values())) <= moved
+
+
+@pytest.mark.parametrize(("count", "least"), [(3, 1), (4, 1), (5, 1), (6, 2), (9, 2)])
+def test_other_classes_of_few_groups_are_in_every_split_all_the_same(count, least):
+    """However unequal the groups are: one holds most of the images, so shares alone would leave splits empty."""
+    labels, groups = ["a"] * 12 + ["b"] * (40 + count - 1), [str(n) for n in range(12)]
+    groups += ["giant"] * 40 + [f"b{n}" for n in range(count - 1)]
+    for seed in range(10):
+        chosen = splits.assign(labels, groups, "a", SHARES, seed)
+        _, held, _ = by_class(list(zip(labels, groups, strict=True)), chosen, "b")
+        assert min(held.values()) >= least
+
+
+def test_two_groups_of_another_class_are_no_error():
+    labels, groups = ["a"] * 12 + ["b"] * 2, [str(n) for n in range(14)]
+    assert len(splits.assign(labels, groups, "a", SHARES, 0)) == 14
+
+
+def test_six_groups_of_the_rare_class_are_enough_and_two_go_to_each_split():
+    labels, groups = ["a"] * 6 + ["b"] * 20, [str(n) for n in range(26)]
+    chosen = splits.assign(labels, groups, "a", SHARES, 0)
+    assert sorted(chosen[:6]) == ["test"] * 2 + ["train"] * 2 + ["validation"] * 2
+    # of a class of 20 images in groups of their own the shares are met to the image: 12, 3, 5
+    assert [chosen[6:].count(name) for name in splits.NAMES] == [12, 3, 5]
+    with pytest.raises(UserError, match="'a' has 5 groups"):
+        splits.assign(labels[1:], groups[1:], "a", SHARES, 0)
+
+
+def test_other_classes_do_not_move_the_rare_one():
+    rows = [("a", str(n // 2)) for n in range(40)]
+    alone, together = (
+        splits.assign(*map(list, zip(*(rows + others), strict=True)), "a", SHARES, 3)
+        for others in ([("b", "x")], [("b", f"b{n // 3}") for n in range(90)])
+    )
+    assert alone[:40] == together[:40]
+
+
+def test_only_rare_images_of_a_group_that_holds_some_fill_its_share():
+    """Twenty patients with one rare image each; ten of them also have thirty others, which would fill any split."""
+    rows = [("a", str(n)) for n in range(20)] + [("b", str(n)) for n in range(10) for _ in range(30)]
+    rows += [("b", f"b{n}") for n in range(20)]
+    labels, groups = map(list, zip(*rows, strict=True))
+    for seed in range(5):
+        chosen = splits.assign(labels, groups, "a", SHARES, seed)
+        assert [chosen[:20].count(name) for name in splits.NAMES] == [12, 3, 5]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(1, 5), min_size=3, max_size=10), st.integers(1, 40), st.integers(0, 9))
+def test_the_budget_keeps_so_many_rare_training_images_in_whole_groups_but_one(sizes, budget, seed):
+    groups = [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    count = len(groups)
+    ids = [f"{(7 * index) % 97:04d}" for index in range(2 * count)]  # not in the order of the groups
+    labels, groups = ["a"] * count + ["b"] * count, groups + [f"o{n}" for n in range(count)]
+    first = ["test" if group == "g0" else "validation" if group == "g1" else "train" for group in groups]
+    found = splits.reserve(ids, labels, groups, first, "a", budget, seed)
+    rare = [index for index in range(count) if first[index] == "train"]
+    kept = [index for index in rare if found[index] == "train"]
+    assert len(kept) == min(budget, len(rare))
+    assert all(found[index] in ("train", "reserve") for index in rare)
+    assert all(found[index] == first[index] for index in range(2 * count) if index not in rare)
+    cut = {groups[index] for index in kept} & {groups[index] for index in rare if index not in kept}
+    assert len(cut) <= 1
+    more = splits.reserve(ids, labels, groups, first, "a", budget + 1, seed)
+    assert all(more[index] == "train" for index in kept), "a larger budget holds the smaller one"
+
+
+def test_without_a_budget_or_with_one_that_is_not_reached_nothing_is_held_in_reserve():
+    ids, labels, groups = list("uvwxyz"), ["a"] * 4 + ["b"] * 2, list("112345")
+    first = ["train", "train", "train", "test", "train", "train"]
+    for budget in (None, 3, 9):
+        assert splits.reserve(ids, labels, groups, first, "a", budget, 0) == first
+    assert splits.reserve(ids, labels, groups, first, "a", 2, 0).count("reserve") == 1
+
+
+def test_the_budget_is_drawn_from_the_seed():
+    ids, groups = [f"{n:02d}" for n in range(20)], [f"{n:02d}" for n in range(20)]
+    kept = {tuple(splits.reserve(ids, ["a"] * 20, groups, ["train"] * 20, "a", 5, seed)) for seed in range(5)}
+    assert len(kept) == 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(data_sets(), st.integers(3, 25), st.integers(0, 9))
+def test_the_limit_takes_every_whole_group_that_still_fits(rows, limit, seed):
+    _, labels, groups = map(list, zip(*rows, strict=True))
+    kept = splits.within_limit(labels, groups, limit, seed)
+    taken = {label: sum(keep for keep, found in zip(kept, labels, strict=True) if found == label) for label in set(labels)}
+    assert max(taken.values()) <= limit
+    for group in set(groups):
+        own = [index for index, found in enumerate(groups) if found == group]
+        assert len({kept[index] for index in own}) == 1
+        if not kept[own[0]]:
+            counts = {label: [labels[index] for index in own].count(label) for label in set(labels)}
+            assert any(count and taken[label] + count > limit for label, count in counts.items())
+
+
+def test_as_many_as_the_limit_are_all_kept():
+    labels, groups = ["a"] * 20 + ["b"] * 3, [str(n) for n in range(23)]
+    assert splits.within_limit(labels, groups, 20, 0) == [True] * 23
+    assert splits.within_limit(labels, groups, None, 0) == [True] * 23
+    assert splits.within_limit(labels, groups, 20, 0) != splits.within_limit(["a"] * 23, groups, 20, 0)
+
+
+def test_groups_unite_along_a_chain_under_the_first_of_their_names():
+    pairs = np.array([[4, 3], [3, 1], [0, 0]])
+    assert splits.unite(["q", "m", "x", "b", "z"], pairs) == ["q", "b", "x", "b", "b"]
+    assert splits.unite([], np.empty((0, 2), int)) == []
+
+
+def test_to_make_two_groups_in_each_split_the_smallest_ones_are_moved():
+    """Groups of 28 images: by shares alone validation would get 4.2 of them, one group, and training 16.8."""
+    sizes = [1, 3, 5, 5, 5, 9]
+    groups = [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
+    for seed in range(8):
+        chosen = splits.assign(["a"] * len(groups), groups, "a", SHARES, seed)
+        images, held, _ = by_class([("a", group) for group in groups], chosen, "a")
+        assert set(held.values()) == {2}
+        assert images["train"] == 14  # the groups of 9 and of 5: what has left it is smaller

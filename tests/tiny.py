@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import (
+    AutoencoderKL,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPipeline,
+    StableDiffusionXLPipeline,
+    UNet2DConditionModel,
+)
 from PIL import Image
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from synthimg import scenes
 
@@ -50,6 +57,36 @@ def sd15(folder: Path) -> Path:
     pipeline = StableDiffusionPipeline(
         vae=vae, text_encoder=text, tokenizer=tokenizer, unet=unet, scheduler=scheduler, safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
+    )  # fmt: skip
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def sdxl(folder: Path) -> Path:
+    """SDXL's architecture (two text encoders, pooled prompt and size conditions, three levels), narrow, random weights.
+
+    The tokenizer and the autoencoder are those of `sd15`, which lies in `<folder>-parts`.
+    """
+    parts = StableDiffusionPipeline.from_pretrained(sd15(folder.with_name(f"{folder.name}-parts")), safety_checker=None)
+    torch.manual_seed(1)
+    # the second encoder's own width is what the UNet reads beside the first one's; its projection is the pooled prompt
+    second = CLIPTextModelWithProjection(
+        CLIPTextConfig(**{**parts.text_encoder.config.to_dict(), "hidden_size": 48, "projection_dim": 40})
+    )
+    unet = UNet2DConditionModel(
+        sample_size=8, in_channels=4, out_channels=4, layers_per_block=2, block_out_channels=(16, 32, 32), norm_num_groups=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), transformer_layers_per_block=(1, 1, 2),
+        cross_attention_dim=32 + 48, attention_head_dim=(2, 4, 4), use_linear_projection=True,
+        addition_embed_type="text_time", addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + 40,
+    )  # fmt: skip
+    scheduler = EulerDiscreteScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", timestep_spacing="leading", steps_offset=1
+    )
+    parts.vae.register_to_config(scaling_factor=0.13025)
+    pipeline = StableDiffusionXLPipeline(
+        vae=parts.vae, text_encoder=parts.text_encoder, text_encoder_2=second, tokenizer=parts.tokenizer,
+        tokenizer_2=parts.tokenizer, unet=unet, scheduler=scheduler,
     )  # fmt: skip
     pipeline.save_pretrained(folder)
     return folder
