@@ -320,7 +320,8 @@ def test_quality_holds_the_scores_and_what_real_halves_score_against_each_other(
     real, made = vectors(1, 20), vectors(2, 11, shift=0.4)
     groups = [str(row // 2) for row in range(20)]
     values = np.arange(20.0), np.arange(11.0) + 3
-    found = quality.assess("efficientnet-lite0", real, groups, made, {"brightness": values}, seed=5)
+    sides = quality.Sides(real, groups, made, {"brightness": values})
+    found = quality.assess("efficientnet-lite0", sides, seed=5)
     one, two = quality.halves(groups, 5)
     assert found["fid"] == frechet_distance(made, real) and found["kid"] == kernel_distance(made, real, 5)
     assert found["floor"]["fid"] == frechet_distance(real[one], real[two])
