@@ -112,7 +112,7 @@ def _pipeline(model: str) -> Any:
 
 
 def _draw(pipeline: Any, prompts: base.Prompts, negative: base.Prompts, seeds: Iterable[int], guidance: float) -> np.ndarray:
-    return sample.sample_images(pipeline, prompts, negative, list(seeds), SOLVER_STEPS, guidance, SIDE)
+    return sample.sample_images(pipeline, prompts, negative, list(seeds), sample.Solver(SOLVER_STEPS, guidance, SIDE))
 
 
 def _reconstructed(pipeline: Any, pixels: np.ndarray) -> np.ndarray:

@@ -116,7 +116,8 @@ def generate(toy: bool, repeats: int) -> Iterator[tuple[str, float, str]]:
     count = batches[-1]
     rows = encoded.rows(list(range(count)))
     start = time.perf_counter()
-    seconds = timed(lambda: sample.sample_images(ours, rows, rows, list(range(count)), STEPS, GUIDANCE, side(toy)), repeats)
+    solver = sample.Solver(STEPS, GUIDANCE, side(toy))
+    seconds = timed(lambda: sample.sample_images(ours, rows, rows, list(range(count)), solver), repeats)
     spent = time.perf_counter() - start - repeats * seconds
     yield f"generate, synthimg, batch {count}", count / seconds, "images/s"
     yield "    first batch, compiling included", spent, "s"
@@ -235,7 +236,7 @@ def parity(toy: bool, repeats: int) -> Iterator[tuple[str, float, str]]:
             loaded.unet.compile(dynamic=False)
         count = 2 if toy else 24
         rows = encoded.rows([i % len(texts) for i in range(count)]), encoded.rows([len(texts)] * count)
-        found.append(sample.sample_images(loaded, *rows, list(range(count)), STEPS, 3.0, 128).astype(int))
+        found.append(sample.sample_images(loaded, *rows, list(range(count)), sample.Solver(STEPS, 3.0, 128)).astype(int))
     difference = np.abs(found[0] - found[1])
     yield "parity, embedded, float32 to fast: mean difference", float(difference.mean()), "grey levels"
     yield "    95th percentile", float(np.quantile(difference, 0.95)), "grey levels"

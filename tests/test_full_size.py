@@ -71,5 +71,5 @@ def test_one_lora_step_and_a_picture_at_full_size(tmp_path: Path) -> None:
     again = base.load(str(folder), CPU)
     adapters.load(again, tmp_path / "adapter")
     sample.use_precision(again.unet, choose_precision("auto", CPU))
-    images = sample.sample_images(again, data.prompts.rows([1]), data.prompts.rows([0]), [0], 2, 3.0, 512)
+    images = sample.sample_images(again, data.prompts.rows([1]), data.prompts.rows([0]), [0], sample.Solver(2, 3.0, 512))
     assert images.shape == (1, 512, 512, 3)

@@ -293,7 +293,7 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline: object, start: bool) -
     def images(rows: list[int]) -> np.ndarray:
         return sample.sample_images(
             pipeline, prompts.rows([row % 2 for row in rows]), prompts.rows([2] * len(rows)), [100 + row for row in rows],
-            4, 3.0, 64, start=picture[rows] if start else None, strength=0.5,
+            sample.Solver(4, 3.0, 64), sample.Start(picture[rows], 0.5) if start else None,
         )  # fmt: skip
 
     together = images([0, 1, 2, 3]).astype(int)
@@ -320,12 +320,11 @@ def test_inpainting_keeps_what_lies_outside_the_region_and_paints_within() -> No
     region = conditions.regions(masks, [1, 2])
     assert region[0, 50, 50] and region[0, 36, 50] and not region[0, 20, 20]
     prompts = base.encode_prompts(pipeline, ["a blue lesion", ""])
-    settings = {"steps": 4, "guidance": 3.0, "resolution": 128, "start": start, "strength": 1.0}
-    both = prompts.rows([0, 0]), prompts.rows([1, 1]), [3, 4]
+    both = prompts.rows([0, 0]), prompts.rows([1, 1]), [3, 4], sample.Solver(4, 3.0, 128)
     again = base.reconstruct(pipeline, start).astype(int)
     far = ~ndimage.binary_dilation(region, np.ones((1, 25, 25), bool))
-    drawn = sample.sample_images(pipeline, *both, **settings, region=region)
-    free = sample.sample_images(pipeline, *both, **settings)
+    drawn = sample.sample_images(pipeline, *both, sample.Start(start, 1.0, region))
+    free = sample.sample_images(pipeline, *both, sample.Start(start, 1.0))
     # the decoder's group norms see the whole picture, so what is put back as latents comes back nearly, not wholly
     assert np.abs(drawn - again)[far].mean() < np.abs(free - again)[far].mean() / 4
     assert np.abs(drawn - again)[region].mean() > 4 * np.abs(drawn - again)[far].mean()

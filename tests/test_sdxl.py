@@ -84,7 +84,8 @@ def test_a_picture_follows_its_prompt_and_seed_alone(folder: Path, start: bool) 
     def images(rows: list[int], seeds: list[int]) -> np.ndarray:
         given = picture[: len(rows)] if start else None
         negative = prompts.rows([1] * len(rows))
-        found = sample.sample_images(pipeline, prompts.rows(rows), negative, seeds, 3, 3.0, 64, start=given, strength=0.7)
+        begun = None if given is None else sample.Start(given, 0.7)
+        found = sample.sample_images(pipeline, prompts.rows(rows), negative, seeds, sample.Solver(3, 3.0, 64), begun)
         return found.astype(int)
 
     both = images([0, 0], [1, 2])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -43,56 +43,98 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value
 
 
+class Solver(NamedTuple):
+    """How noise becomes pictures: solver steps, strength of guidance (1: none), side of the pictures in pixels."""
+
+    steps: int
+    guidance: float
+    resolution: int
+
+
+class Start(NamedTuple):
+    """Images to start from (Meng et al., "SDEdit", ICLR 2022).
+
+    Attributes:
+        images: uint8 [N, H, W, 3].
+        strength: how much is made new, in (0, 1].
+        region: bool [N, H, W], where it is made new. Elsewhere the latents are the start image's, noised as far as the
+            rest, after every step (Lugmayr et al., "RePaint", CVPR 2022, algorithm 1 without resampling).
+    """
+
+    images: np.ndarray
+    strength: float
+    region: np.ndarray | None = None
+
+
+class Control(NamedTuple):
+    """Condition maps, uint8 [N, H, W, 3], and the ControlNet that reads them."""
+
+    maps: np.ndarray
+    network: ControlNetModel
+
+
 def sample_images(
-    pipeline: Any, prompts: Prompts, negative: Prompts, seeds: Sequence[int], steps: int, guidance: float, resolution: int,
-    start: np.ndarray | None = None, strength: float = 1.0, region: np.ndarray | None = None,
-    conditions: np.ndarray | None = None, controlnet: ControlNetModel | None = None,
+    pipeline: Any, prompts: Prompts, negative: Prompts, seeds: Sequence[int], solver: Solver,
+    start: Start | None = None, control: Control | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Draw one image per seed.
 
     Args:
         prompts, negative: encoded, one row per image.
-        start: uint8 [N, H, W, 3] for image to image; `strength` in (0, 1] says how much is made new.
-        region: bool [N, H, W], with `start`: where it is made new; elsewhere the latents are the start image's, noised as
-            far as the rest, after every step (Lugmayr et al., RePaint, CVPR 2022, algorithm 1 without resampling).
-        conditions, controlnet: uint8 condition maps [N, H, W, 3] and the ControlNet that reads them.
+        start, control: at most one of them.
 
     Returns:
         uint8 [N, resolution, resolution, 3]. An image depends on its own row alone, up to the rounding of the
         hardware's batched kernels.
     """
     device = device_of(pipeline)
-    arguments: dict[str, Any] = {
-        "prompt_embeds": prompts.hidden.to(device),
-        "negative_prompt_embeds": negative.hidden.to(device),
-        # CPU generators: the same picture whatever the device
-        "generator": [torch.Generator().manual_seed(seed) for seed in seeds],
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "output_type": "latent",
-    }
-    if prompts.pooled is not None and negative.pooled is not None:
-        arguments["pooled_prompt_embeds"] = prompts.pooled.to(device)
-        arguments["negative_pooled_prompt_embeds"] = negative.pooled.to(device)
-    if start is not None:
-        pipe = AutoPipelineForImage2Image.from_pipe(pipeline)
-        # a strength below one step would leave the loop empty
-        arguments |= {"image": [Image.fromarray(image) for image in start], "strength": max(strength, 1 / steps)}
-        if region is not None:
-            arguments["callback_on_step_end"] = _outside(pipeline, start, region, seeds)
+    if control:
+        pipe, own = _controlled(pipeline, control, solver)
+    elif start:
+        pipe, own = _from_images(pipeline, start, solver, seeds)
     else:
-        pipe = pipeline
-        arguments |= {"height": resolution, "width": resolution}
-    if conditions is not None and controlnet is not None:
-        xl = isinstance(pipeline, StableDiffusionXLPipeline)
-        family = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
-        extra = {} if xl else {"requires_safety_checker": False}
-        pipe = family(**pipeline.components, controlnet=controlnet, **extra)
-        arguments["image"] = [Image.fromarray(image) for image in conditions]
+        pipe, own = pipeline, {"height": solver.resolution, "width": solver.resolution}
+    if prompts.pooled is not None and negative.pooled is not None:
+        own |= {
+            "pooled_prompt_embeds": prompts.pooled.to(device),
+            "negative_pooled_prompt_embeds": negative.pooled.to(device),
+        }
     pipe.set_progress_bar_config(disable=True)
     with torch.no_grad():
-        latents = pipe(**arguments).images
+        latents = pipe(
+            prompt_embeds=prompts.hidden.to(device),
+            negative_prompt_embeds=negative.hidden.to(device),
+            # CPU generators: the same picture whatever the device
+            generator=[torch.Generator().manual_seed(seed) for seed in seeds],
+            num_inference_steps=solver.steps,
+            guidance_scale=solver.guidance,
+            output_type="latent",
+            **own,
+        ).images
         return decode_latents(pipeline, latents)
+
+
+def _from_images(pipeline: Any, start: Start, solver: Solver, seeds: Sequence[int]) -> tuple[Any, dict[str, Any]]:
+    own: dict[str, Any] = {
+        "image": [Image.fromarray(image) for image in start.images],
+        # a strength below one step would leave the loop empty
+        "strength": max(start.strength, 1 / solver.steps),
+    }
+    if start.region is not None:
+        own["callback_on_step_end"] = _outside(pipeline, start.images, start.region, seeds)
+    return AutoPipelineForImage2Image.from_pipe(pipeline), own
+
+
+def _controlled(pipeline: Any, control: Control, solver: Solver) -> tuple[Any, dict[str, Any]]:
+    xl = isinstance(pipeline, StableDiffusionXLPipeline)
+    family = StableDiffusionXLControlNetPipeline if xl else StableDiffusionControlNetPipeline
+    extra = {} if xl else {"requires_safety_checker": False}
+    own: dict[str, Any] = {
+        "image": [Image.fromarray(image) for image in control.maps],
+        "height": solver.resolution,
+        "width": solver.resolution,
+    }
+    return family(**pipeline.components, controlnet=control.network, **extra), own
 
 
 def _outside(pipeline: Any, start: np.ndarray, region: np.ndarray, seeds: Sequence[int]) -> Any:

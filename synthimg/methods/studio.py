@@ -58,7 +58,7 @@ class Studio:
         """Draw the pictures of planned rows with the model: prompts, seeds, steps, guidance and strength are the rows' own.
 
         Args:
-            start, region, conditions: as for `diffusion.sample.sample_images`.
+            start, region, conditions: images, where they are made new, and condition maps (see `diffusion.sample`).
 
         Returns:
             uint8 [N, R, R, 3].
@@ -74,9 +74,10 @@ class Studio:
             self.pipeline,
             prompts.rows([index[text] for text in batch["prompt"]]),
             prompts.rows([index[text] for text in batch["negative"]]),
-            batch["seed"].tolist(), int(first["steps"]), float(first["guidance"]), self.config.resolution,
-            start=start, strength=1.0 if start is None else float(first["strength"]), region=region,
-            conditions=conditions, controlnet=None if conditions is None else self._controlnet,
+            batch["seed"].tolist(),
+            sample.Solver(int(first["steps"]), float(first["guidance"]), self.config.resolution),
+            None if start is None else sample.Start(start, float(first["strength"]), region),
+            None if conditions is None else sample.Control(conditions, self._controlnet),
         )[:count]  # fmt: skip
 
     @cached_property

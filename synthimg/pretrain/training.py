@@ -229,10 +229,8 @@ def _rate(number: int, steps: int, warmup: int = 200) -> float:
     return min(1, number / warmup, max(0.02, (steps - number) / (0.2 * steps)))
 
 
-def _denoiser(
-    moments: Tensor, ids: Tensor, empty: Tensor, vocabulary: int, settings: Pretrain, folder: Path, device: torch.device
-) -> tuple[UNet2DConditionModel, CLIPTextModel]:
-    """Train UNet and text encoder together; both come back with their averaged weights."""
+def _networks(channels: int, vocabulary: int, settings: Pretrain) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Untrained UNet and text encoder."""
     torch.manual_seed(derive(settings.seed, "unet"))
     width = settings.text_width
     text_encoder = CLIPTextModel(CLIPTextConfig(
@@ -241,7 +239,6 @@ def _denoiser(
         max_position_embeddings=settings.tokens, bos_token_id=vocabulary - 2,
         eos_token_id=vocabulary - 1, pad_token_id=vocabulary - 1,
     ))  # fmt: skip
-    channels = moments.shape[1] // 2
     unet = UNet2DConditionModel(
         sample_size=settings.resolution // 8, in_channels=channels, out_channels=channels,
         block_out_channels=tuple(settings.unet_channels), layers_per_block=1, norm_num_groups=16, attention_head_dim=4,
@@ -249,6 +246,14 @@ def _denoiser(
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), cross_attention_dim=width,
     )  # fmt: skip
+    return unet, text_encoder
+
+
+def _denoiser(
+    moments: Tensor, ids: Tensor, empty: Tensor, vocabulary: int, settings: Pretrain, folder: Path, device: torch.device
+) -> tuple[UNet2DConditionModel, CLIPTextModel]:
+    """Train UNet and text encoder together; both come back with their averaged weights."""
+    unet, text_encoder = _networks(moments.shape[1] // 2, vocabulary, settings)
     both = nn.ModuleDict({"unet": unet, "text": text_encoder}).to(device)
     finished = folder / "finished.safetensors"
     if finished.exists():

@@ -228,8 +228,8 @@ def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: in
     with autocast(device, choose_precision(config.finetune.precision, device)), torch.compiler.set_stance("force_eager"):
         images = sample.sample_images(
             pipeline, encoded.rows(list(range(count))), encoded.rows([count] * count),
-            [derive(config.seed, "validation", i) for i in range(count)], config.generate.steps, config.generate.guidance,
-            config.resolution,
+            [derive(config.seed, "validation", i) for i in range(count)],
+            sample.Solver(config.generate.steps, config.generate.guidance, config.resolution),
         )  # fmt: skip
     pipeline.unet.train()
     if step.ema:

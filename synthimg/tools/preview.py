@@ -49,14 +49,13 @@ def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[l
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     pipeline = fine_tuned(config, config.folder / "finetune")
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
-    seed = derive(config.seed, "preview")
+    seed, solver = derive(config.seed, "preview"), sample.Solver(settings.steps, settings.guidance, config.resolution)
     images: list[np.ndarray] = []
     with tqdm(total=len(cells), desc="preview", unit="image") as bar:
         for start in range(0, len(cells), settings.batch_size):
             rows = list(range(start, min(start + settings.batch_size, len(cells))))
             images.extend(sample.sample_images(
-                pipeline, encoded.rows(rows), encoded.rows([len(cells)] * len(rows)), [seed] * len(rows), settings.steps,
-                settings.guidance, config.resolution,
+                pipeline, encoded.rows(rows), encoded.rows([len(cells)] * len(rows)), [seed] * len(rows), solver,
             ))  # fmt: skip
             bar.update(len(rows))
     return images, cells
