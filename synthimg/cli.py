@@ -52,6 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     memory.keep_freed()
     try:
         verb(options)
+        _disconnect()
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -245,6 +246,13 @@ def _quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name in ("accelerate", "diffusers", "transformers", "peft", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _disconnect() -> None:
+    """Leave the group of processes that `accelerate launch` or `torchrun` started, if there is one."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _fail(text: str) -> None:

@@ -21,9 +21,10 @@ from ..attributes import captions
 from ..config import Config
 from ..core.seeds import derive
 from ..core.stage import check, finish, is_done, key, write_array, write_json, write_table
+from ..data import consent
 from ..data.generated import decisions, plan
 from ..data.prepared import Prepared, load, prompts_of
-from ..errors import UserError
+from ..data.splits import check_splits
 from ..evaluation.arms import (
     Arm,
     Fit,
@@ -49,11 +50,12 @@ def evaluate_run(config: Config) -> Path:
     """Write metrics.json, predictions.parquet and thresholds.parquet to `<run>/evaluate/`.
 
     Raises:
-        UserError: the folder is another configuration's, an earlier stage has not finished, a synthetic image cannot be
-            read, or a split lacks images.
+        UserError: the folder is another configuration's, an earlier stage has not finished, consent to an image has ended,
+            a synthetic image cannot be read, or a split lacks images.
     """
     started, run = time.monotonic(), check(config)
     data, planned, decided = load(run), plan(run), decisions(run)
+    consent.recheck(config.dataset, data.frame["path"])
     check_splits(data.frame, config.dataset.rare_class)
     folder, extractor = run / "evaluate", choose(config.evaluate)
     before = [run / name for name in ("dataset", "generate", "filter")]
@@ -89,22 +91,6 @@ def evaluate_run(config: Config) -> Path:
     }
     write_json(folder / "metrics.json", metrics)
     return finish(folder, wanted, started)
-
-
-def check_splits(frame: pd.DataFrame, rare: str) -> None:
-    """Refuse splits on which recall at a fixed specificity cannot be measured."""
-    is_rare = frame["label"] == rare
-    if is_rare.all():
-        raise UserError(f"dataset.classes: every image is '{rare}'; recall needs images of other classes to tell it from")
-    for split, wanted, what in (
-        ("train", is_rare, f"images of '{rare}'"),
-        ("train", ~is_rare, "images of other classes"),
-        ("validation", ~is_rare, "images of other classes (they set the threshold)"),
-        ("test", is_rare, f"images of '{rare}'"),
-        ("test", ~is_rare, "images of other classes"),
-    ):
-        if not ((frame["split"] == split) & wanted).any():
-            raise UserError(f"dataset.split: no {what} in {split}; raise dataset.split.{split} or add groups")
 
 
 def kept(file: Path, fit: Callable[[], Probabilities]) -> Probabilities:

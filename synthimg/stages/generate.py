@@ -21,7 +21,7 @@ from ..config import COMPOSED, Config
 from ..core import stage
 from ..core.device import choose_device, choose_precision
 from ..core.seeds import derive
-from ..data import conditions
+from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
 from ..diffusion import adapters, base, decoder, sample
 from ..errors import UserError
@@ -42,11 +42,12 @@ def generate_images(config: Config) -> Path:
     """Plan and draw the images of a run; returns its folder. Killed at any moment, it continues where it was.
 
     Raises:
-        UserError: the adapter is not trained yet, or the plan names an unknown axis.
+        UserError: the adapter is not trained yet, consent to an image has ended, or the plan names an unknown axis.
     """
     run = stage.check(config)
     folder = run / "generate"
     prepared = load(run)
+    consent.recheck(config.dataset, prepared.frame["path"])
     stage.require(run / "finetune", "the model is not fine-tuned")
     key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
     if stage.is_done(folder, key):

@@ -31,7 +31,7 @@ def prepare_dataset(config: Config) -> Path:
     """Write `<run>/dataset/` (see docs/architecture.md) and return it. A killed run goes on where it stopped.
 
     Raises:
-        UserError: no consent, a missing column, a rare class that cannot be split, a data set that has changed.
+        UserError: no consent, a missing column, splits on which nothing can be measured, a data set that has changed.
     """
     started = time.monotonic()
     stage.check(config)
@@ -48,7 +48,8 @@ def prepare_dataset(config: Config) -> Path:
     kept = splits.within_limit(list(usable["label"]), list(usable["group"]), dataset.limit, config.seed)
     usable = usable[kept].reset_index(drop=True)
     usable.insert(0, "id", [identity(path) for path in usable["path"]])
-    split_by_group(usable, config)  # what has too few groups now has no more once duplicates have joined them
+    # what has too few groups now has no more once duplicates have joined them
+    splits.check_splits(usable.assign(split=split_by_group(usable, config)), dataset.rare_class)
 
     folder = stage.claim(config) / "dataset"
     wanted = stage.key(config, "prepare", ["seed", "resolution", "dataset"])
@@ -74,6 +75,7 @@ def prepare_dataset(config: Config) -> Path:
     pairs = duplicates.near(hashes, thumbnails, dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
     frame["split"] = split_by_group(frame, config)
+    splits.check_splits(frame, dataset.rare_class)
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
     frame["mask"] = np.concatenate([part.masked for part in parts])

@@ -18,6 +18,8 @@ from markupsafe import Markup
 
 from ..config import COMPOSED, Config
 from ..core import stage
+from ..data import consent
+from ..data.prepared import load
 from ..errors import UserError
 from ..reporting import charts, gallery
 from ..reporting.page import ARMS, arm_dots, in_order, kind, picture, render
@@ -48,7 +50,7 @@ def write_report(config: Config) -> Path:
     """Write `<run>/report.html`, and `<run>/report/manifest.json` when it is complete.
 
     Raises:
-        UserError: naming the stage that has not finished.
+        UserError: naming the stage that has not finished, or consent to an image has ended.
     """
     started = time.monotonic()
     run, folder, page = config.folder, config.folder / "report", config.folder / "report.html"
@@ -56,6 +58,7 @@ def write_report(config: Config) -> Path:
     for missing in (path for path in folders if not (path / "manifest.json").exists()):
         raise UserError(f"{missing}: this stage has not finished; the report needs all of {', '.join(STAGES)}")
     sections = [name for name in config.model_dump() if name != "outputs"]
+    consent.recheck(config.dataset, load(run).frame["path"])
     wanted = stage.key(config, "report", sections, folders)
     if stage.is_done(folder, wanted) and page.exists():
         return folder
