@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..attributes import captions
 from ..config import Config
 from ..core.seeds import derive
-from ..core.stage import check, finish, is_done, key, write_array, write_json, write_table
+from ..core.stage import check, enter, finish, is_done, key, write_array, write_json, write_table
 from ..data import consent
 from ..data.generated import decisions, plan
 from ..data.prepared import Prepared, load, prompts_of
@@ -59,8 +59,9 @@ def evaluate_run(config: Config) -> Path:
     check_splits(data.frame, config.dataset.rare_class)
     folder, extractor = run / "evaluate", choose(config.evaluate)
     before = [run / name for name in ("dataset", "generate", "filter")]
-    wanted = key(config, "evaluate", ("seed", "resolution", "dataset", "evaluate"), before)
+    wanted = key(config, "evaluate", ("seed", "resolution", "device", "dataset", "evaluate"), before)
     wanted["extractor"] = extractor
+    enter(folder, wanted)
     if is_done(folder, wanted):
         return folder
     accepted = list(decided.loc[decided["accepted"], "id"])

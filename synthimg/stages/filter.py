@@ -19,7 +19,7 @@ from ..attributes import captions
 from ..attributes.estimators import measure
 from ..config import COMPOSED, Config
 from ..core.device import choose_device
-from ..core.stage import check, finish, is_done, key, write_table
+from ..core.stage import check, enter, finish, is_done, key, write_table
 from ..data import consent
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
@@ -39,7 +39,9 @@ def filter_images(config: Config) -> Path:
     data, rows = load(run), plan(run)
     consent.recheck(config.dataset, data.frame["path"])
     folder, ids = run / "filter", list(rows["id"])
-    wanted = key(config, "filter", ("seed", "resolution", "dataset", "filter"), [run / "dataset", run / "generate"])
+    sections = ("seed", "resolution", "device", "dataset", "filter")
+    wanted = key(config, "filter", sections, [run / "dataset", run / "generate"])
+    enter(folder, wanted)
     if is_done(folder, wanted):
         return folder
     device, cache = choose_device(config.device), folder / "features"

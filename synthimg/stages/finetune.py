@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +23,7 @@ from tqdm.auto import tqdm
 
 from ..attributes import captions
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
 from ..core.device import autocast, choose_device, choose_precision
 from ..core.seeds import derive
 from ..data import conditions, consent
@@ -41,6 +42,8 @@ from ..diffusion.train import (
 from ..errors import UserError
 
 SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune")
+BASE_FILES = (".safetensors", ".json", ".txt")
+"""What is read of a base."""
 SHEET_COLUMNS, SHEET_STEPS, SHEET_GUIDANCE = 4, 20, 3.0
 """The validation sheets are part of this stage's result, so they take no setting of another stage's."""
 
@@ -84,19 +87,37 @@ def finetune_model(config: Config) -> Path:
     folder, prepared = run / "finetune", load(run)
     consent.recheck(config.dataset, prepared.frame["path"])
     key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
+    if config.draws:
+        key["inputs"]["base"] = digest_of_base(config.base)
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
+    if processes.is_main_process:
+        stage.enter(folder, key)
+    processes.wait_for_everyone()
     done = stage.is_done(folder, key)
     processes.wait_for_everyone()  # all have looked before one writes
     if done:
         return folder
-    if processes.is_main_process:
-        stage.begin(folder, key)
     facts = _train_parts(config, folder, prepared) if config.draws else {}
     if processes.is_main_process:
         checkpoints.discard(folder / "checkpoints")
         stage.finish(folder, key, started, facts)
     processes.wait_for_everyone()
     return folder
+
+
+def digest_of_base(name: str) -> str:
+    """SHA-256 over the files of a base on this machine, those of a checkpoint's configuration too; of a hub id, its name.
+
+    A model trained anew under the same name is another base, and what was made with the old one is not taken for its work.
+    """
+    place = base.find(name)
+    if place is None:
+        return name
+    found = sha256()
+    roots = [place.with_suffix(""), place] if place.is_file() else [place]
+    for path in sorted(path for root in roots for path in [root, *root.rglob("*")] if path.suffix in BASE_FILES):
+        found.update(f"{path.relative_to(place.parent)} {files.digest(path)}\n".encode())
+    return found.hexdigest()
 
 
 def _train_parts(config: Config, folder: Path, prepared: Prepared) -> dict[str, Any]:
@@ -277,7 +298,7 @@ def _logged(loop: Iterator[Step], path: Path) -> Iterator[Step]:
     if first is None:
         return
     known = path.read_text().splitlines()[: first.number] if path.exists() else ["step,loss,learning_rate"]
-    stage.write_bytes(path, ("\n".join(known) + "\n").encode())
+    files.write_bytes(path, ("\n".join(known) + "\n").encode())
     with path.open("a") as file:
         for step in chain([first], loop):
             file.write(f"{step.number},{step.loss:.6f},{step.learning_rate:.4e}\n")
@@ -309,7 +330,7 @@ def _validate(training: Training, step: Step, path: Path) -> None:
     sheet = Image.new("RGB", (SHEET_COLUMNS * side, -(-count // SHEET_COLUMNS) * side))
     for i, image in enumerate(images):
         sheet.paste(Image.fromarray(image), (i % SHEET_COLUMNS * side, i // SHEET_COLUMNS * side))
-    stage.write_image(path, sheet)
+    files.write_image(path, sheet)
 
 
 def _appear(folder: Path, write: Callable[[Path], object]) -> None:

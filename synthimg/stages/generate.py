@@ -50,10 +50,10 @@ def generate_images(config: Config) -> Path:
     consent.recheck(config.dataset, prepared.frame["path"])
     stage.require(run / "finetune", "the model is not fine-tuned")
     key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
+    stage.enter(folder, key)
     if stage.is_done(folder, key):
         return folder
     started = time.monotonic()
-    stage.begin(folder, key)
     if not (folder / "plan.parquet").exists():
         model = stage.digest(run / "finetune" / "manifest.json")
         stage.write_table(folder / "plan.parquet", plan(config, prompts_of(config), prepared, model))

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..attributes import captions, estimators
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
 from ..data import consent, duplicates, images, records, splits
 from ..errors import UserError
 
@@ -55,15 +55,16 @@ def prepare_dataset(config: Config) -> Path:
     wanted = stage.key(config, "prepare", ["seed", "resolution", "dataset"])
     wanted["inputs"] = {
         "records": _digest(usable, source.root),
-        "prompts": stage.digest(captions.find(dataset.prompts)),
+        "prompts": files.digest(captions.find(dataset.prompts)),
     }
-    if stage.is_done(folder, wanted):
-        return folder
-    if (folder / "manifest.json").exists():
+    if (folder / "manifest.json").exists() and not stage.is_done(folder, wanted):
         raise UserError(
             f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; "
             f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
         )
+    stage.enter(folder, wanted, also=[str(source.root.resolve()), _times(usable, source.root)])
+    if stage.is_done(folder, wanted):
+        return folder
     if source.notice:
         tqdm.write(source.notice)
 
@@ -84,10 +85,10 @@ def prepare_dataset(config: Config) -> Path:
         if not frame["mask"].any():
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
-    stage.write_table(folder / "records.parquet", _describe(frame, pixels, prompts))
+    files.write_table(folder / "records.parquet", _describe(frame, pixels, prompts))
     left_out = [(path, reason) for path, reason in zip(found["path"], excluded, strict=True) if reason] + lost
-    stage.write_table(folder / "excluded.csv", pd.DataFrame(sorted(left_out), columns=["path", "reason"]))
-    stage.write_json(folder / "summary.json", _summary(frame, left_out, _licence(entry), pairs))
+    files.write_table(folder / "excluded.csv", pd.DataFrame(sorted(left_out), columns=["path", "reason"]))
+    files.write_json(folder / "summary.json", _summary(frame, left_out, _licence(entry), pairs))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
@@ -110,6 +111,12 @@ def _exclude(found: pd.DataFrame, entry: consent.Consent) -> list[str]:
 def _most_common(reasons: list[str]) -> str:
     (kind, count), *_ = Counter(reason.split(" (")[0] for reason in reasons).most_common(1)
     return f"for {count} the reason is: {next(reason for reason in reasons if reason.startswith(kind))}"
+
+
+def _times(usable: pd.DataFrame, root: Path) -> list[int]:
+    """When each file was last changed (ns): another run's pixels serve only where nobody can have touched an image since."""
+    found = [root / name for name in [*usable["path"], *usable["mask"]]]
+    return [file.stat().st_mtime_ns if file.is_file() else -1 for file in found]
 
 
 def _digest(usable: pd.DataFrame, root: Path) -> str:
@@ -193,10 +200,10 @@ def _write_part(
     folder.mkdir(parents=True, exist_ok=True)
     size, side = config.resolution, duplicates.SIDE
     blank = np.zeros((size, size), np.uint8)
-    stage.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
+    files.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
     if config.dataset.mask:
         masks = (blank if item.mask is None else item.mask for item in good)
-        stage.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
+        files.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
     facts: dict[str, Any] = {
         "read": np.array(read, bool),
         "masked": np.array([item.mask is not None for item in good], bool),
@@ -219,7 +226,7 @@ def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
     """Join arrays on disk, one piece in memory at a time; returns a memory map of the whole."""
     shapes = [np.load(piece, mmap_mode="r").shape for piece in pieces]
     whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    stage.write_blocks(path, whole, map(np.load, pieces))
+    files.write_blocks(path, whole, map(np.load, pieces))
     return np.load(path, mmap_mode="r")
 
 
