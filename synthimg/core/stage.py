@@ -55,7 +55,8 @@ def check(config: Config) -> Path:
             keys = ", ".join(sorted({key for key, _ in changed}))
             raise UserError(
                 f"{folder}: holds a run with another configuration (differs in {keys}); "
-                f"nothing was changed. Choose another name, e.g. name={config.name}-2"
+                f"nothing was changed. Choose another name, e.g. name={config.name}-2: what does not depend on these "
+                "is taken over"
             )
     elif not recorded.exists() and folder.is_dir() and any(path.name != part_of(recorded).name for path in folder.iterdir()):
         raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")

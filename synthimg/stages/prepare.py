@@ -40,14 +40,7 @@ def prepare_dataset(config: Config) -> Path:
     captions.grid(prompts, config.generate.axes)  # refuses an unknown axis here, not after hours of fine-tuning
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
-    found = records.make_records(source, dataset, prompts.columns)
-    excluded = _exclude(found, entry)
-    usable = found[[not reason for reason in excluded]]
-    if not len(usable):
-        raise UserError(f"dataset.consent: none of the {len(found)} images may be used; {_most_common(excluded)}")
-    kept = splits.within_limit(list(usable["label"]), list(usable["group"]), dataset.limit, config.seed)
-    usable = usable[kept].reset_index(drop=True)
-    usable.insert(0, "id", [identity(path) for path in usable["path"]])
+    usable, left_out = _usable(records.make_records(source, dataset, prompts.columns), entry, config)
     # what has too few groups now has no more once duplicates have joined them
     splits.check_splits(usable.assign(split=split_by_group(usable, config)), dataset.rare_class)
 
@@ -62,14 +55,14 @@ def prepare_dataset(config: Config) -> Path:
             f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; "
             f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
         )
-    stage.enter(folder, wanted, also=[str(source.root.resolve()), _times(usable, source.root)])
+    stage.enter(folder, wanted, also=[str(source.root.resolve()), _times(usable, source.root), left_out])
     if stage.is_done(folder, wanted):
         return folder
     if source.notice:
         tqdm.write(source.notice)
 
     parts = _decode_all(usable, source.root, config, folder / "checkpoints", wanted)
-    lost = [(path, why) for part in parts for path, why in part.lost]
+    left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
     read = np.concatenate([part.read for part in parts])
     frame = usable[read].reset_index(drop=True)
     hashes, thumbnails = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "thumbnails"))
@@ -86,8 +79,7 @@ def prepare_dataset(config: Config) -> Path:
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
     files.write_table(folder / "records.parquet", _describe(frame, pixels, prompts))
-    left_out = [(path, reason) for path, reason in zip(found["path"], excluded, strict=True) if reason] + lost
-    files.write_table(folder / "excluded.csv", pd.DataFrame(sorted(left_out), columns=["path", "reason"]))
+    files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
     files.write_json(folder / "summary.json", _summary(frame, left_out, _licence(entry), pairs))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
@@ -96,6 +88,18 @@ def prepare_dataset(config: Config) -> Path:
 def identity(path: str) -> str:
     """A record's id, 16 hex digits, from its path in the data set."""
     return blake2b(path.encode(), digest_size=8).hexdigest()
+
+
+def _usable(found: pd.DataFrame, entry: consent.Consent, config: Config) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The records that may be used, with their ids; path and reason of those that may not."""
+    excluded = _exclude(found, entry)
+    usable = found[[not reason for reason in excluded]]
+    if not len(usable):
+        raise UserError(f"dataset.consent: none of the {len(found)} images may be used; {_most_common(excluded)}")
+    kept = splits.within_limit(list(usable["label"]), list(usable["group"]), config.dataset.limit, config.seed)
+    usable = usable[kept].reset_index(drop=True)
+    usable.insert(0, "id", [identity(path) for path in usable["path"]])
+    return usable, [(path, reason) for path, reason in zip(found["path"], excluded, strict=True) if reason]
 
 
 def _exclude(found: pd.DataFrame, entry: consent.Consent) -> list[str]:
