@@ -22,7 +22,7 @@ from diffusers import UNet2DConditionModel
 from PIL import Image
 
 from synthimg.config import Config, load_config
-from synthimg.core import stage
+from synthimg.core import files
 from synthimg.core.device import CPU
 from synthimg.core.seeds import derive
 from synthimg.data import generated, prepared
@@ -61,7 +61,7 @@ def measure(settings: Config) -> dict[str, Any]:
     closest = np.argsort(distance)[:8]
     drawn = next(generated.pictures(settings.folder, list(plan["id"].iloc[closest]), settings.resolution))
     pairs = [np.concatenate(list(line), 1) for line in (drawn, data.pixels[np.flatnonzero(trained)[match[closest]]])]
-    stage.write_image(settings.folder / "pairs.png", Image.fromarray(np.concatenate(pairs)))
+    files.write_image(settings.folder / "pairs.png", Image.fromarray(np.concatenate(pairs)))
     kid = kernel_distance(made, real, 0)
     return {
         "frechet": frechet_distance(made, real),

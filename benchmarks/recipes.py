@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synthimg.config import Config, load_config
-from synthimg.core import stage
+from synthimg.core import files
 from synthimg.data import prepared
 from synthimg.data.prepared import Prepared, prompts_of
 from synthimg.evaluation.arms import Balance, TrainingSet, smote
@@ -40,7 +40,7 @@ COUNTS = (0.1, 0.3, 1.0)
 
 def drawn(config: Config, data: Prepared, folder: Path) -> tuple[pd.DataFrame, np.ndarray]:
     """The plan of a configuration and its pictures, uint8 [N, R, R, 3]."""
-    model = stage.digest(config.folder / "finetune" / "manifest.json")
+    model = files.digest(config.folder / "finetune" / "manifest.json")
     rows = generate.plan(config, prompts_of(config), data, model)
     generate.draw(config, data, rows, config.folder / "finetune", folder)
     return rows, np.stack([np.asarray(Image.open(folder / f"{name}.png")) for name in rows["id"]])

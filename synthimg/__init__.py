@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .tools.doctor import describe_machine
     from .tools.init import write_config
     from .tools.preview import preview_grid
+    from .tools.store import free_store, list_runs
 
 __all__ = [
     "Config",
@@ -35,7 +36,9 @@ __all__ = [
     "evaluate_run",
     "filter_images",
     "finetune_model",
+    "free_store",
     "generate_images",
+    "list_runs",
     "load_config",
     "prepare_dataset",
     "pretrain_base",
@@ -54,7 +57,9 @@ _MODULES = {
     "evaluate_run": "stages.evaluate",
     "filter_images": "stages.filter",
     "finetune_model": "stages.finetune",
+    "free_store": "tools.store",
     "generate_images": "stages.generate",
+    "list_runs": "tools.store",
     "load_config": "config",
     "prepare_dataset": "stages.prepare",
     "pretrain_base": "pretrain.training",

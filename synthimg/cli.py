@@ -25,6 +25,8 @@ EXAMPLES = {
     "compare": "synthimg compare outputs/quickstart outputs/quickstart-1",
     "augment": "synthimg augment outputs/quickstart --to data/solar-cells-augmented",
     "init": "synthimg init data/my-photographs",
+    "runs": "synthimg runs outputs",
+    "clean": "synthimg clean outputs --dry-run",
     "doctor": "synthimg doctor",
     "pretrain": "synthimg pretrain configs/base-model.yaml",
 }
@@ -39,6 +41,8 @@ HELP = {
     "compare": "recall reports of several runs side by side",
     "augment": "real training split + accepted synthetic images as an image folder",
     "init": "look at a data set and write a commented configuration for it",
+    "runs": "the runs in an outputs folder: stages done, size, verdict",
+    "clean": "free the work of stages to which no run refers",
     "doctor": "what this machine can run",
     "pretrain": "train the embedded base model from scratch",
 }
@@ -52,6 +56,7 @@ def main(arguments: list[str] | None = None) -> None:
     memory.keep_freed()
     try:
         verb(options)
+        _disconnect()
     except UserError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -114,6 +119,10 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
         elif name == "init":
             sub.add_argument("folder", type=Path, metavar="FOLDER", help="an image folder, or a folder or file with a table")
+        elif name in ("runs", "clean"):
+            sub.add_argument("outputs", nargs="?", type=Path, default=Path("outputs"), metavar="OUTPUTS")
+            if name == "clean":
+                sub.add_argument("--dry-run", action="store_true", help="say what would be freed, and free nothing")
         elif name == "pretrain":
             sub.add_argument("config", type=Path, metavar="CONFIG")
             sub.add_argument("--to", type=Path, metavar="DIR", help="where the model goes (default: <work>/model)")
@@ -123,7 +132,8 @@ def parser() -> argparse.ArgumentParser:
 def verb(options: argparse.Namespace) -> None:
     """Carry out the parsed command. Imports lie here, so that --help answers at once."""
     actions: dict[str, Callable[[argparse.Namespace], None]] = {
-        "compare": _compare, "augment": _augment, "init": _init, "doctor": _doctor, "pretrain": _pretrain,
+        "compare": _compare, "augment": _augment, "init": _init, "runs": _runs, "clean": _clean, "doctor": _doctor,
+        "pretrain": _pretrain,
     }  # fmt: skip
     actions.get(options.verb, _stage)(options)
 
@@ -221,6 +231,27 @@ def _init(options: argparse.Namespace) -> None:
     print(f"then: synthimg run {write_config(options.folder)}")
 
 
+def _runs(options: argparse.Namespace) -> None:
+    from .tools.store import list_runs
+
+    found = list_runs(options.outputs)
+    width = max((len(run.name) for run in found), default=0)
+    for run in found:
+        print(f"{run.name:{width}}  {run.mib:8.1f} MiB  {', '.join(run.done) or 'nothing done'}")
+        if run.verdict:
+            print(f"{'':{width}}  {run.verdict}")
+    print(f"{len(found)} runs in {options.outputs}; what several share is counted for each")
+
+
+def _clean(options: argparse.Namespace) -> None:
+    from .tools.store import free_store
+
+    freed = free_store(options.outputs, options.dry_run)
+    for name, mib in freed.items():
+        print(f"{mib:8.1f} MiB  {name}")
+    print(f"{'would free' if options.dry_run else 'freed'} {sum(freed.values()):.1f} MiB to which no run refers")
+
+
 def _doctor(options: argparse.Namespace) -> None:
     from .tools.doctor import describe_machine
 
@@ -244,6 +275,13 @@ def _quiet() -> None:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     for name in ("accelerate", "diffusers", "transformers", "peft", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _disconnect() -> None:
+    """Leave the group of processes that `accelerate launch` or `torchrun` started, if there is one."""
+    torch = sys.modules.get("torch")
+    if torch and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _fail(text: str) -> None:

@@ -8,10 +8,9 @@ from pathlib import Path
 
 from .config import Config
 from .core.device import choose_device
-from .data import prepared
 from .diffusion import base
 from .evaluation.custom import find_classifier
-from .stages.evaluate import check_splits, evaluate_run
+from .stages.evaluate import evaluate_run
 from .stages.filter import filter_images
 from .stages.finetune import finetune_model
 from .stages.generate import generate_images
@@ -39,8 +38,6 @@ def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> 
     for number, (name, stage) in enumerate(STAGES.items(), 1):
         announce(f"[{number}/{len(STAGES)}] {name}")
         stage(config)
-        if name == "prepare":  # hours before the evaluation would say so
-            check_splits(prepared.load(config.folder).frame, config.dataset.rare_class)
     return config.folder / "report.html"
 
 

@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from synthimg.attributes import captions
 from synthimg.config import Config, parse
-from synthimg.core import stage
+from synthimg.core import files, stage
 from synthimg.evaluation.arms import ARMS as ARMS_OF_THE_PACKAGE
 
 RARE, COMMON = "defective", "functional"
@@ -89,7 +89,7 @@ def fake_run(
 def _finish(config: Config, folder: Path, after: list[Path]) -> None:
     key = stage.key(config, folder.name, [], after)
     if folder.name == "dataset":
-        key["inputs"]["prompts"] = stage.digest(captions.find(config.dataset.prompts))
+        key["inputs"]["prompts"] = files.digest(captions.find(config.dataset.prompts))
     stage.finish(folder, key, started=0.0)
 
 
@@ -110,12 +110,12 @@ def _dataset(folder: Path, source: Path, paint: Draw, counts: dict[str, dict[str
                 rows.append(_record(path.relative_to(source).as_posix(), label, split, index, image, seed))
                 pixels.append(image)
     records = pd.DataFrame(rows)
-    stage.write_table(folder / "records.parquet", records)
+    files.write_table(folder / "records.parquet", records)
     np.save(folder / "pixels.npy", np.stack(pixels))
     with (folder / "excluded.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["path", "reason"], ["functional/<b>odd</b> & broken.png", "unreadable"]])
     summary = {"classes": counts, "excluded": {"unreadable": 1}, "licence": "CC BY-NC-SA 4.0", "duplicates": 1}
-    stage.write_json(folder / "summary.json", summary)
+    files.write_json(folder / "summary.json", summary)
     return records
 
 
@@ -137,7 +137,7 @@ def _finetune(folder: Path, paint: Draw) -> None:
     rng = np.random.default_rng(1)
     losses = 0.05 + 0.2 * np.exp(-np.arange(300) / 60) + 0.02 * rng.standard_normal(300)
     frame = pd.DataFrame({"step": range(1, 301), "loss": losses, "learning_rate": 1e-4})
-    stage.write_table(folder / "loss-adapter.csv", frame)
+    files.write_table(folder / "loss-adapter.csv", frame)
     (folder / "validation").mkdir()
     sheet = np.concatenate([paint(rng, RARE) for _ in range(6)], axis=1)
     for step in (200, 300):
@@ -159,7 +159,7 @@ def _generate(folder: Path, records: pd.DataFrame, planned: int, paint: Draw) ->
             "detail": 1.0 if method == "image" else float("nan"), "seed": index, "guidance": 3.0, "steps": 20,
         })  # fmt: skip
     plan = pd.DataFrame(rows)
-    stage.write_table(folder / "plan.parquet", plan)
+    files.write_table(folder / "plan.parquet", plan)
     (folder / "images").mkdir()
     for row in rows:
         provenance = PngInfo()
@@ -181,22 +181,22 @@ def _filter(folder: Path, records: pd.DataFrame, plan: pd.DataFrame, accepted: i
         "measured.contrast": rng.normal(0.15, 0.03, len(plan)),
         "found.brightness": [_shade(value) for value in brightness],
     })  # fmt: skip
-    stage.write_table(folder / "decisions.parquet", decisions)
+    files.write_table(folder / "decisions.parquet", decisions)
     return decisions
 
 
 def _evaluate(folder: Path, records: pd.DataFrame, decisions: pd.DataFrame, gain: float, width: float) -> None:
     n = _counts(records, decisions)
-    stage.write_json(folder / "metrics.json", fake_metrics(gain, width, n))
+    files.write_json(folder / "metrics.json", fake_metrics(gain, width, n))
     judged = records[records.split.isin(["validation", "test"])]
     predictions = [
         {"arm": arm, "seed": seed, "id": row.id, "label": row.label, "split": row.split, "score": 0.5,
          "predicted": RARE}
         for arm in ARMS for seed in range(5) for row in judged.itertuples()
     ]  # fmt: skip
-    stage.write_table(folder / "predictions.parquet", pd.DataFrame(predictions))
+    files.write_table(folder / "predictions.parquet", pd.DataFrame(predictions))
     thresholds = [{"arm": arm, "seed": seed, "threshold": 0.5} for arm in ARMS for seed in range(5)]
-    stage.write_table(folder / "thresholds.parquet", pd.DataFrame(thresholds))
+    files.write_table(folder / "thresholds.parquet", pd.DataFrame(thresholds))
 
 
 def _counts(records: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, Any]:
@@ -331,7 +331,7 @@ def rewrite_metrics(run: Path, change: Callable[[dict[str, Any]], None]) -> None
     path = run / "evaluate" / "metrics.json"
     metrics = json.loads(path.read_text())
     change(metrics)
-    stage.write_json(path, metrics)
+    files.write_json(path, metrics)
 
 
 def read_config(run: Path) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from PIL import Image
 
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.stages.finetune import finetune_model
 from synthimg.tools.augment import augment_dataset, folder_names
 
 
@@ -103,14 +102,6 @@ def test_consent_withdrawn_in_the_table(tmp_path: Path) -> None:
     table.drop(index=35).to_csv(tmp_path / "cells" / "metadata.csv", index=False)
     with pytest.raises(UserError, match=rf"3 of the 40 images .*{frame.path[3]}: consent: none \(metadata\.csv row 4\)"):
         augment_dataset(run, tmp_path / "out")
-
-
-def test_finetune_alone_asks_again(tmp_path: Path) -> None:
-    config = fake_run(tmp_path)
-    (config.folder / "finetune" / "manifest.json").unlink()
-    (tmp_path / "cells" / "functional" / "test-3.png").unlink()
-    with pytest.raises(UserError, match="1 of the 40 images of this run are no longer covered"):
-        finetune_model(config)
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,6 @@ import pytest
 import tiny
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
@@ -26,9 +24,8 @@ from synthimg.vision.backbone import lite
 
 
 @pytest.fixture
-def accelerator() -> Iterator[Accelerator]:
-    yield Accelerator(cpu=True)
-    AcceleratorState._reset_state(True)  # it is one per process, and the next test may want another precision
+def accelerator() -> Accelerator:
+    return Accelerator(cpu=True)
 
 
 @given(st.integers(1, 9), st.sampled_from([1, 4, 8]), st.integers(0, 1000))

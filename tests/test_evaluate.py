@@ -14,7 +14,7 @@ import pytest
 from fake_run import RARE, fake_run
 
 from synthimg.config import Config
-from synthimg.core.stage import digest, write_table
+from synthimg.core.files import digest, write_table
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
 from synthimg.evaluation.arms import ARMS

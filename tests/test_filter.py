@@ -222,7 +222,8 @@ def test_attributes_refuse_nothing_where_they_are_only_reported(tmp_path: Path) 
 def test_prompts_that_changed_since_the_run_was_prepared_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "words.yaml"
     file.write_text(captions.find("solar-cell").read_text())
-    dataset = {"path": "x", "rare_class": RARE, "prompts": str(file), "consent": {"licence": "x", "scope": ["any"]}}
+    consent, cells = {"licence": "x", "scope": ["any"]}, str(tmp_path / "cells")
+    dataset = {"path": cells, "rare_class": RARE, "prompts": str(file), "consent": consent}
     config = fake_run(tmp_path, planned=4, overrides={"dataset": dataset})
     file.write_text(file.read_text().replace("0.56", "0.5"))
     with pytest.raises(UserError, match=r"words\.yaml: has changed"):

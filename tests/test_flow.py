@@ -18,7 +18,7 @@ from PIL import Image
 from synthimg.attributes import captions
 from synthimg.cli import main
 from synthimg.config import Config, parse
-from synthimg.core.stage import digest
+from synthimg.core.files import digest
 from synthimg.errors import UserError
 from synthimg.pipeline import run
 from synthimg.tools.preview import MARGIN, preview_grid
@@ -80,9 +80,10 @@ def test_repeats_run_from_seeds_of_their_own_and_end_in_one_answer(
 
 
 def test_second_run_recomputes_nothing(finished: Config) -> None:
-    files = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    files = {path: path.stat().st_mtime_ns for path in tiny.files(finished.folder)}
+    assert len(files) > 20
     run(finished)
-    assert files == {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.is_file()}
+    assert files == {path: path.stat().st_mtime_ns for path in tiny.files(finished.folder)}
 
 
 def test_plan_matches_its_images_and_they_say_they_are_synthetic(finished: Config) -> None:
@@ -191,7 +192,7 @@ def test_same_seed_same_files(finished: Config, tmp_path: Path) -> None:
     run(again)
 
     def contents(config: Config) -> dict[str, str]:
-        files = [path for path in config.folder.rglob("*") if path.is_file()]
+        files = tiny.files(config.folder)
         volatile = {"timing.json", "checkpoints", "logs"}
         kept = [path for path in files if not volatile & set(path.relative_to(config.folder).parts)]
         return {path.relative_to(config.folder).as_posix(): digest(path) for path in kept}

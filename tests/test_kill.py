@@ -13,7 +13,7 @@ from pathlib import Path
 import tiny
 import yaml
 
-from synthimg.core.stage import digest
+from synthimg.core.files import digest
 
 COUNT = 12
 VOLATILE = {"timing.json", "logs", "checkpoints"}
@@ -53,8 +53,7 @@ def kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> 
 
 
 def contents(run: Path) -> dict[str, str]:
-    files = (path for path in run.rglob("*") if path.is_file())
-    kept = {path.relative_to(run): path for path in files if not VOLATILE & set(path.relative_to(run).parts)}
+    kept = {path.relative_to(run): path for path in tiny.files(run) if not VOLATILE & set(path.relative_to(run).parts)}
     return {name.as_posix(): digest(path) for name, path in kept.items()}
 
 

@@ -20,7 +20,7 @@ import pytest
 from fake_run import fake_run
 
 from synthimg.config import Config
-from synthimg.core.stage import write_table
+from synthimg.core.files import write_table
 from synthimg.stages.evaluate import evaluate_run
 
 RARE = "defective"

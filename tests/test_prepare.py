@@ -124,11 +124,23 @@ def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
     ({"classes": ["rare", "odd"]}, "no image is labelled odd"),
     ({"prompts": "nowhere"}, "no prompts file 'nowhere'.*generic"),
     ({"prompts": "solar-cell"}, "dataset.prompts: no column 'type'"),
+    ({"classes": ["rare"]}, "dataset.classes: every image is 'rare'"),
 ])  # fmt: skip
 def test_mistakes_are_named(folder, changes, message):
     with pytest.raises(UserError, match=message):
         prepare_dataset(settings(folder, **changes))
     assert not (folder.parent / "out" / "run" / "dataset").exists()
+
+
+def test_splits_that_duplicates_have_emptied_are_refused_by_prepare_itself(folder):
+    """All common images but one show the same thing: one group, one split."""
+    for number in range(2, 42):
+        if number % 3 or number >= 36:
+            shutil.copy(folder / "001.png", folder / f"{number:03}.png")
+    run = settings(folder, group_column=None)
+    with pytest.raises(UserError, match="no images of other classes"):
+        prepare_dataset(run)
+    assert not (run.folder / "dataset" / "manifest.json").exists()
 
 
 def test_elpv(tmp_path):

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from synthimg.cli import main
-from synthimg.core.stage import digest
+from synthimg.core.files import digest
 
 
 @pytest.fixture(scope="module")

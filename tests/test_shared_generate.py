@@ -13,7 +13,7 @@ import tiny
 import yaml
 
 from synthimg.config import parse
-from synthimg.core.stage import digest
+from synthimg.core.files import digest
 from synthimg.stages.finetune import finetune_model
 from synthimg.stages.generate import generate_images
 from synthimg.stages.prepare import prepare_dataset

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,12 @@ def sdxl(folder: Path) -> Path:
     )  # fmt: skip
     pipeline.save_pretrained(folder)
     return folder
+
+
+def files(folder: Path) -> list[Path]:
+    """Every file of a run, those of the stages' work to which it has links, too."""
+    found = (Path(parent) / name for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(path for path in found if path.is_file())
 
 
 def photographs(folder: Path, rare: int = 30, common: int = 60, side: int = 64) -> Path:

@@ -26,7 +26,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """Resolve `auto` to bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU."""
+    """Resolve `auto` to bf16 where the hardware multiplies it, else fp16 on a GPU and fp32 on a CPU.
+
+    Raises:
+        UserError: fp16 is asked for on a CPU.
+    """
+    if name == "fp16" and device.type == "cpu":
+        raise UserError("finetune.precision 'fp16': needs a GPU; use auto, bf16 or fp32")
     if name != "auto":
         return name
     if device.type == "cuda":

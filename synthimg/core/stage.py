@@ -1,16 +1,22 @@
-"""What every stage shares: a folder that is done once its manifest is there, and files that appear whole or not at all."""
+"""What every stage shares: a run's folder, and the folder of a stage's work, which is found by what it is made from.
+
+The work lies in `<outputs>/.store/<stage>-<digest>/`, and `<run>/<stage>` is a link to it. So runs that differ in a later
+stage share the earlier ones. A folder is done once its manifest is there.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
-import io
 import json
 import os
 import platform
 import resource
+import sys
 import time
 from collections.abc import Iterable
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any
 
@@ -18,83 +24,15 @@ import yaml
 
 from ..config import Config
 from ..errors import UserError
+from .files import digest, part_of, write_bytes, write_json
 
 PACKAGES = ("synthimg", "torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow")
 VOLATILE = ("manifest.json", "timing.json", "logs", "checkpoints")
 """Names left out of a manifest's output digests: itself, what differs from run to run, and what only serves resuming."""
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file, in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write atomically: a reader, or a kill at any moment, sees the old file or the new one, never a part.
-
-    The temporary name is the same for every try, so a killed write leaves nothing behind that the next does not take over.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part(path)
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def write_blocks(path: Path, shape: tuple[int, ...], blocks: Iterable[Any]) -> None:
-    """Write uint8 arrays one after another as a single .npy of this shape, atomically, with one of them in memory.
-
-    Plain writes, unlike a memory map, fail with an error instead of a bus error where the disk is full.
-    """
-    import numpy as np
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = _part(path)
-    with part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-        for block in blocks:
-            file.write(block.tobytes())
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def _part(path: Path) -> Path:
-    return path.with_name(f".{path.name}.part")
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, keys in the order given, NaN refused."""
-    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
-
-
-def write_table(path: Path, frame: Any) -> None:
-    """Write a pandas frame as Parquet (or CSV by its ending), atomically and with the same bytes for the same content."""
-    buffer = io.BytesIO()
-    if path.suffix == ".csv":
-        frame.to_csv(buffer, index=False)
-    else:
-        frame.to_parquet(buffer, index=False)
-    write_bytes(path, buffer.getvalue())
-
-
-def write_array(path: Path, array: Any) -> None:
-    """Write a NumPy array as .npy, atomically."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.save(buffer, array, allow_pickle=False)
-    write_bytes(path, buffer.getvalue())
-
-
-def write_image(path: Path, image: Any) -> None:
-    """Write a Pillow image as PNG, atomically."""
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG")
-    write_bytes(path, buffer.getvalue())
+STORE = ".store"
+"""The folder beside the runs in which the stages' work lies."""
+_locks: dict[Path, int] = {}
+"""The folders in which this process works, and the open files that hold their locks, which end with the process."""
 
 
 def check(config: Config) -> Path:
@@ -117,9 +55,10 @@ def check(config: Config) -> Path:
             keys = ", ".join(sorted({key for key, _ in changed}))
             raise UserError(
                 f"{folder}: holds a run with another configuration (differs in {keys}); "
-                f"nothing was changed. Choose another name, e.g. name={config.name}-2"
+                f"nothing was changed. Choose another name, e.g. name={config.name}-2: what does not depend on these "
+                "is taken over"
             )
-    elif not recorded.exists() and folder.is_dir() and any(path.name != _part(recorded).name for path in folder.iterdir()):
+    elif not recorded.exists() and folder.is_dir() and any(path.name != part_of(recorded).name for path in folder.iterdir()):
         raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
     return folder
 
@@ -181,6 +120,79 @@ def is_done(folder: Path, wanted: dict[str, Any]) -> bool:
     return all(found.get(part) == value for part, value in wanted.items())
 
 
+def enter(folder: Path, wanted: dict[str, Any], also: Any = None) -> Path:
+    """Open the folder of a stage's work, taking over what any run has made of the same; returns the folder.
+
+    Until `finish`, or until this process ends, no other process works there: it waits here.
+
+    Args:
+        folder: `<run>/<stage>`, which becomes a link. A folder that is none, say in a copied run, serves as it is.
+        wanted: the stage's key.
+        also: what else, beside the key and the program's code, the work has to share with that of another run.
+
+    Raises:
+        UserError: the folder holds work from other inputs; nothing is touched.
+    """
+    begun, real = (folder / "key.json"), folder.is_dir() and not folder.is_symlink()
+    mine = begun.exists() and json.loads(begun.read_text()) == wanted
+    if not (mine or real or (folder / "manifest.json").exists()):
+        _link(folder, folder.parents[1] / STORE / _address(wanted, also))
+    if is_done(folder, wanted):
+        return folder
+    _lock(folder)
+    if is_done(folder, wanted):  # by the process that worked there
+        _unlock(folder)
+    else:
+        begin(folder, wanted)
+    return folder
+
+
+def _address(wanted: dict[str, Any], also: Any) -> str:
+    facts = json.dumps([wanted, also, versions(), _code()], sort_keys=True)
+    return f"{wanted['stage']}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+
+
+@cache
+def _code() -> str:
+    """Digest of the program and of what others have added to it: other code may make other things of the same inputs."""
+    found = hashlib.sha256()
+    for path in sorted(Path(__file__).parents[1].rglob("*.py")):
+        found.update(path.read_bytes())
+    others = [(package, entry) for package in distributions() for entry in package.entry_points]
+    added = [f"{entry} {package.version}" for package, entry in others if entry.group.startswith("synthimg.")]
+    found.update("\n".join(sorted(added)).encode())
+    return found.hexdigest()
+
+
+def _link(folder: Path, entry: Path) -> None:
+    """Make `folder` a relative link to `entry`, at once: the link first, so that `synthimg clean` sees the entry is used."""
+    part = part_of(folder)
+    part.unlink(missing_ok=True)
+    part.symlink_to(os.path.relpath(entry, folder.parent))
+    part.replace(folder)
+    entry.mkdir(parents=True, exist_ok=True)
+
+
+def _lock(folder: Path) -> None:
+    place = folder.resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    if place in _locks:
+        return
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{folder}: another process works there; waiting until it has ended", file=sys.stderr, flush=True)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    _locks[place] = handle
+
+
+def _unlock(folder: Path) -> None:
+    handle = _locks.pop(folder.resolve(), None)
+    if handle is not None:
+        os.close(handle)
+
+
 def begin(folder: Path, wanted: dict[str, Any]) -> None:
     """Note what the folder's work is for before it starts, or check that work found there is for the same.
 
@@ -212,6 +224,7 @@ def finish(folder: Path, wanted: dict[str, Any], started: float, extra: dict[str
     outputs = {path.relative_to(folder).as_posix(): digest(path) for path in kept}
     facts = {**wanted, **(extra or {}), "versions": versions(), "outputs": outputs}
     write_json(folder / "manifest.json", facts)
+    _unlock(folder)
     return folder
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ..attributes import captions
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
 from ..errors import UserError
 
 
@@ -54,6 +54,6 @@ def prompts_of(config: Config) -> captions.Prompts:
     """
     file, folder = captions.find(config.dataset.prompts), config.folder / "dataset"
     stage.require(folder, "the data set is not prepared", "prepare")
-    if json.loads((folder / "manifest.json").read_text())["inputs"].get("prompts") != stage.digest(file):
+    if json.loads((folder / "manifest.json").read_text())["inputs"].get("prompts") != files.digest(file):
         raise UserError(f"{file}: has changed since {folder} was prepared with it; nothing was changed. Choose another name")
     return captions.load(config.dataset.prompts)

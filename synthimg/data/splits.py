@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -87,6 +88,26 @@ def _check_rare(rare_class: str, found: int, labels: Sequence[str], shares: Spli
             "Images of one group (or duplicates) must stay together; add images of other groups, "
             "or choose another rare class"
         )  # fmt: skip
+
+
+def check_splits(frame: pd.DataFrame, rare: str) -> None:
+    """Refuse splits on which recall at a fixed specificity cannot be measured.
+
+    Args:
+        frame: columns `label` and `split`.
+    """
+    is_rare = frame["label"] == rare
+    if is_rare.all():
+        raise UserError(f"dataset.classes: every image is '{rare}'; recall needs images of other classes to tell it from")
+    for split, wanted, what in (
+        ("train", is_rare, f"images of '{rare}'"),
+        ("train", ~is_rare, "images of other classes"),
+        ("validation", ~is_rare, "images of other classes (they set the threshold)"),
+        ("test", is_rare, f"images of '{rare}'"),
+        ("test", ~is_rare, "images of other classes"),
+    ):
+        if not ((frame["split"] == split) & wanted).any():
+            raise UserError(f"dataset.split: no {what} in {split}; raise dataset.split.{split} or add groups")
 
 
 def _fill(sizes: dict[str, int], shares: dict[str, float]) -> dict[str, str]:

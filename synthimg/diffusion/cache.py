@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from ..core import stage
+from ..core import files
 from .base import Prompts, device_of, encode_images, encode_prompts, fingerprint, modules
 
 
@@ -41,7 +41,7 @@ def moments(pipeline: Any, pixels: np.ndarray, flip: bool, folder: Path) -> Tens
                     bar.update(len(parts[-1]))
                 found.append(torch.cat(parts))
         scaled = torch.stack(found, 1) * pipeline.vae.config.scaling_factor
-        stage.write_array(path, scaled.numpy())
+        files.write_array(path, scaled.numpy())
     return torch.from_numpy(np.load(path))
 
 
@@ -52,6 +52,6 @@ def prompts(pipeline: Any, texts: list[str], folder: Path) -> Prompts:
     if not path.exists():
         found = encode_prompts(pipeline, texts)
         tensors = {name: value.cpu().contiguous() for name, value in found._asdict().items() if value is not None}
-        stage.write_bytes(path, save(tensors))
+        files.write_bytes(path, save(tensors))
     loaded = load_file(path, device=str(device_of(pipeline)))
     return Prompts(loaded["hidden"], loaded.get("pooled"))

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from ..config import Section
-from ..core.stage import write_json
+from ..core.files import write_json
 from ..errors import UserError
 from .results import VERSION, Results
 

@@ -27,7 +27,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from .. import scenes
 from ..config import Positive, Section
-from ..core import stage
+from ..core import files, stage
 from ..core.device import choose_device
 from ..core.seeds import derive
 from ..diffusion import base, checkpoints
@@ -138,7 +138,7 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
             pixels[len(texts) : len(texts) + count] = scenes.pixels(scene, side)
             texts += scenes.captions(scene)
         pixels.flush()
-        stage.write_json(text_file, texts)
+        files.write_json(text_file, texts)
     return np.load(pixel_file, mmap_mode="r"), json.loads(text_file.read_text())
 
 
@@ -212,7 +212,7 @@ def _encode(vae: AutoencoderKL, pixels: np.ndarray, batch_size: int = 32) -> Ten
 def _moments(vae: AutoencoderKL, pixels: np.ndarray, work: Path) -> Tensor:
     path = work / f"latents-{base.fingerprint(vae)}.npy"
     if not path.exists():
-        stage.write_array(path, _encode(vae, pixels).half().numpy())
+        files.write_array(path, _encode(vae, pixels).half().numpy())
     return torch.from_numpy(np.load(path))
 
 

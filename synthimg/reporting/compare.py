@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ..core import stage
+from ..core import files
 from ..errors import UserError
 from . import charts
 from .charts import Dot
@@ -34,7 +34,7 @@ def compare_runs(runs: list[Path], out: Path | None = None) -> Path:
     target = out or default_path(runs, [run.name for run in loaded])
     if target.is_dir() or (target.exists() and MARK not in target.read_bytes()[:4096]):
         raise UserError(f"{target}: is not a comparison made by synthimg; nothing was changed, choose another name")
-    stage.write_bytes(target, render("compare.html.j2", **describe(loaded)))
+    files.write_bytes(target, render("compare.html.j2", **describe(loaded)))
     return target
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
-from ..core import stage
+from ..core import files
 from ..data import generated
 from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
 from ..evaluation.results_file import read_results
@@ -268,7 +268,7 @@ def excluded(path: Path) -> dict[str, Any]:
 def provenance(run: Path) -> dict[str, Any]:
     """Each stage's manifest by digest, and the versions of the libraries it ran with."""
     manifests = {name: json.loads((run / name / "manifest.json").read_text()) for name in STAGES}
-    digests = {name: stage.digest(run / name / "manifest.json") for name in STAGES}
+    digests = {name: files.digest(run / name / "manifest.json") for name in STAGES}
     versions: dict[str, list[str]] = {}
     for manifest in manifests.values():
         for package, version in manifest.get("versions", {}).items():

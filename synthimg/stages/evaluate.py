@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..core import extensions
+from ..core.files import digest, write_array, write_table
 from ..core.seeds import derive
-from ..core.stage import check, digest, finish, is_done, key, write_array, write_table
-from ..data import generated
+from ..core.stage import check, enter, finish, is_done, key
+from ..data import consent, generated
 from ..data.prepared import load, prompts_of
-from ..errors import UserError
+from ..data.splits import check_splits
 from ..evaluation.arms import ARMS, GROUP, Arm, arms_of, available
 from ..evaluation.custom import custom_fit
 from ..evaluation.finetune import finetuned
@@ -46,15 +47,18 @@ def evaluate_run(config: Config) -> Path:
     """Write metrics.json, predictions.parquet and thresholds.parquet to `<run>/evaluate/`.
 
     Raises:
-        UserError: the folder is another configuration's, an earlier stage has not finished, a synthetic image cannot be
+        UserError: the folder is another configuration's, an earlier stage has not finished, consent to an image has
+            ended, a synthetic image cannot be
             read, a split lacks images, or code from outside cannot be imported or returns something else than it should.
     """
     started, run = time.monotonic(), check(config)
     data, planned = load(run), generated.plan(run)
     decided, made = generated.decisions(run), generated.accepted(run)
+    consent.recheck(config.dataset, data.frame["path"])
     check_splits(data.frame, config.dataset.rare_class)
     folder, extractor = run / "evaluate", choose(config.evaluate)
     wanted = made_from(config, extractor)
+    enter(folder, wanted)
     if is_done(folder, wanted):
         return folder
     arms, accepted = trained_arms(config, data.frame, len(made)), list(made["id"])
@@ -81,27 +85,11 @@ def evaluate_run(config: Config) -> Path:
     return finish(folder, wanted, started)
 
 
-def check_splits(frame: pd.DataFrame, rare: str) -> None:
-    """Refuse splits on which recall at a fixed specificity cannot be measured."""
-    is_rare = frame["label"] == rare
-    if is_rare.all():
-        raise UserError(f"dataset.classes: every image is '{rare}'; recall needs images of other classes to tell it from")
-    for split, wanted, what in (
-        ("train", is_rare, f"images of '{rare}'"),
-        ("train", ~is_rare, "images of other classes"),
-        ("validation", ~is_rare, "images of other classes (they set the threshold)"),
-        ("test", is_rare, f"images of '{rare}'"),
-        ("test", ~is_rare, "images of other classes"),
-    ):
-        if not ((frame["split"] == split) & wanted).any():
-            raise UserError(f"dataset.split: no {what} in {split}; raise dataset.split.{split} or add groups")
-
-
 def made_from(config: Config, extractor: Extractor) -> dict[str, Any]:
     """The stage's key: configuration, stages before it, extractor, and the code from outside that it runs."""
     settings = config.evaluate
     before = [config.folder / name for name in ("dataset", "generate", "filter")]
-    wanted = key(config, "evaluate", ("seed", "resolution", "dataset", "evaluate"), before)
+    wanted = key(config, "evaluate", ("seed", "resolution", "device", "dataset", "evaluate"), before)
     named = [(GROUP, name) for name in settings.arms if name not in ARMS] + [(METRICS, name) for name in settings.metrics]
     code = [(f"{group}: {name}", extensions.reference(group, name)) for group, name in named]
     code += [("evaluate.classifier", settings.classifier)] if settings.classifier not in FITS else []

@@ -19,7 +19,9 @@ from ..attributes import captions
 from ..attributes.estimators import measure
 from ..config import Config
 from ..core.device import choose_device
-from ..core.stage import check, finish, is_done, key, write_table
+from ..core.files import write_table
+from ..core.stage import check, enter, finish, is_done, key
+from ..data import consent
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
 from ..evaluation.arms import TrainingSet
@@ -33,12 +35,16 @@ def filter_images(config: Config) -> Path:
     """Judge every planned image and write `<run>/filter/decisions.parquet`, in plan order.
 
     Raises:
-        UserError: the folder is another configuration's, an earlier stage has not finished, or an image cannot be read.
+        UserError: the folder is another configuration's, an earlier stage has not finished, consent to an image has ended,
+            or an image cannot be read.
     """
     started, run = time.monotonic(), check(config)
     data, rows = load(run), plan(run)
+    consent.recheck(config.dataset, data.frame["path"])
     folder, ids = run / "filter", list(rows["id"])
-    wanted = key(config, "filter", ("seed", "resolution", "dataset", "filter"), [run / "dataset", run / "generate"])
+    sections = ("seed", "resolution", "device", "dataset", "filter")
+    wanted = key(config, "filter", sections, [run / "dataset", run / "generate"])
+    enter(folder, wanted)
     if is_done(folder, wanted):
         return folder
     device, cache = choose_device(config.device), folder / "features"

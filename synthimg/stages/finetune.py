@@ -5,31 +5,73 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from hashlib import sha256
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
+from accelerate.state import AcceleratorState
+from accelerate.tracking import filter_trackers
 from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
 
 from ..attributes import captions
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
 from ..core.device import autocast, choose_device, choose_precision
 from ..core.seeds import derive
 from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
 from ..diffusion import adapters, base, cache, checkpoints, decoder, sample, speed
-from ..diffusion.train import Cached, Objective, Step, denoising, predict_controlnet, predict_unet, training_loop
+from ..diffusion.train import (
+    Cached,
+    Objective,
+    Predict,
+    Step,
+    denoising,
+    predict_controlnet,
+    predict_unet,
+    training_loop,
+)
 from ..errors import UserError
 
-SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune")
+SECTIONS = ("seed", "base", "resolution", "device", "compile", "dataset", "finetune")
+BASE_FILES = (".safetensors", ".json", ".txt")
+"""What is read of a base."""
+SHEET_COLUMNS, SHEET_STEPS, SHEET_GUIDANCE = 4, 20, 3.0
+"""The validation sheets are part of this stage's result, so they take no setting of another stage's."""
+
+
+class Training(NamedTuple):
+    """What the trained parts of one run share."""
+
+    config: Config
+    folder: Path
+    prepared: Prepared
+    rows: np.ndarray
+    """Rows of `prepared` that may train."""
+    accelerator: Accelerator
+    pipeline: Any
+    """The base, to which the parts are added as they are trained."""
+    cached: Cached
+    seed: int
+
+
+class Part(NamedTuple):
+    """One model to train, and how it is saved."""
+
+    name: str
+    model: nn.Module
+    objective: Objective
+    steps: int
+    learning_rate: float
+    save: Callable[[Path], object]
 
 
 def finetune_model(config: Config) -> Path:
@@ -41,73 +83,113 @@ def finetune_model(config: Config) -> Path:
         UserError: nothing is prepared, consent to an image has ended, the base cannot be loaded, or masks are wanted and
             there are none.
     """
-    run = stage.check(config)
-    folder = run / "finetune"
-    prepared = load(run)
-    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
-    if stage.is_done(folder, key):
-        return folder
+    run, started = stage.check(config), time.monotonic()
+    folder, prepared = run / "finetune", load(run)
     consent.recheck(config.dataset, prepared.frame["path"])
-    started = time.monotonic()
-    if not config.draws:  # nothing to train
-        if PartialState().is_main_process:
-            stage.begin(folder, key)
-            stage.finish(folder, key, started)
-        PartialState().wait_for_everyone()
+    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
+    if config.draws:
+        key["inputs"]["base"] = digest_of_base(config.base)
+    processes = PartialState(cpu=choose_device(config.device).type == "cpu")
+    if processes.is_main_process:
+        stage.enter(folder, key)
+    processes.wait_for_everyone()
+    done = stage.is_done(folder, key)
+    processes.wait_for_everyone()  # all have looked before one writes
+    if done:
         return folder
-    settings = config.finetune
-    stage.begin(folder, key)
-    accelerator = _accelerator(config, folder)
-    pipeline = base.load(config.base, accelerator.device)
-    rows = training_rows(prepared, config)
-    cached = _cache(config, prepared, rows, pipeline, accelerator)
-    extra = partial(base.extra_conditions, config.resolution)
-    seed = derive(config.seed, "finetune")
-    digest_of_base = base.fingerprint(*base.modules(pipeline))
-    fit = partial(_train, config, folder, pipeline, accelerator, seed)
-    if settings.decoder_steps:
-        if not (folder / "vae").exists():
-            if settings.gradient_checkpointing:
-                pipeline.vae.enable_gradient_checkpointing()
-            pictured = cached._replace(conditions=prepared.pixels, condition_of=rows)
-            loss = decoder.reconstruction(pictured, pipeline.vae.config.scaling_factor, settings, accelerator)
-            fit("decoder", decoder.trainable(pipeline.vae), loss, settings.decoder_steps, settings.decoder_learning_rate)
-            if accelerator.is_main_process:
-                _appear(folder / "vae", pipeline.vae.save_pretrained)
-        accelerator.wait_for_everyone()
-        decoder.load(pipeline, folder / "vae")
-    objective = partial(
-        denoising, schedule=base.training_schedule(pipeline.scheduler), settings=settings, accelerator=accelerator
-    )
-    if not (folder / "adapter").exists():
-        torch.manual_seed(derive(seed, "initialise"))
-        adapters.attach(pipeline, settings)
-        precision = accelerator.mixed_precision
-        if settings.method == "lora" and precision != "no":
-            speed.lighten(pipeline.unet, sample.DTYPES[precision])
-        if speed.pays(config.compile, accelerator.device, settings.steps * settings.accumulate * settings.batch_size):
-            pipeline.unet.compile(dynamic=False)
-        loss = objective(predict_unet(extra), cached=cached)
-        fit("adapter", pipeline.unet, loss, settings.steps, settings.learning_rate)
-        if accelerator.is_main_process:
-            _appear(folder / "adapter", partial(adapters.save, pipeline, settings))
-    accelerator.wait_for_everyone()
-    if settings.controlnet and not (folder / "controlnet").exists():
-        pipeline = base.load(config.base, accelerator.device)
-        adapters.load(pipeline, folder / "adapter")
-        mapped = _with_conditions(settings.controlnet, prepared, rows, cached)
-        controlnet = adapters.new_controlnet(pipeline)
-        loss = objective(predict_controlnet(pipeline.unet, extra), cached=mapped)
-        fit("controlnet", controlnet, loss, settings.controlnet_steps, settings.learning_rate)
-        if accelerator.is_main_process:
-            _appear(folder / "controlnet", controlnet.save_pretrained)
-    accelerator.end_training()
-    facts = {"images": len(rows), "precision": accelerator.mixed_precision, "base": digest_of_base}
-    if accelerator.is_main_process:
+    facts = _train_parts(config, folder, prepared) if config.draws else {}
+    if processes.is_main_process:
         checkpoints.discard(folder / "checkpoints")
         stage.finish(folder, key, started, facts)
-    accelerator.wait_for_everyone()
+    processes.wait_for_everyone()
     return folder
+
+
+def digest_of_base(name: str) -> str:
+    """SHA-256 over the files of a base on this machine, those of a checkpoint's configuration too; of a hub id, its name.
+
+    A model trained anew under the same name is another base, and what was made with the old one is not taken for its work.
+    """
+    place = base.find(name)
+    if place is None:
+        return name
+    found = sha256()
+    roots = [place.with_suffix(""), place] if place.is_file() else [place]
+    for path in sorted(path for root in roots for path in [root, *root.rglob("*")] if path.suffix in BASE_FILES):
+        found.update(f"{path.relative_to(place.parent)} {files.digest(path)}\n".encode())
+    return found.hexdigest()
+
+
+def _train_parts(config: Config, folder: Path, prepared: Prepared) -> dict[str, Any]:
+    """Train what is not in the folder yet, one part after another; returns facts for the manifest."""
+    accelerator = _accelerator(config, folder)
+    pipeline, rows = base.load(config.base, accelerator.device), training_rows(prepared, config)
+    cached = _cache(config, prepared, rows, pipeline, accelerator)
+    facts = {
+        "images": len(rows),
+        "precision": accelerator.mixed_precision,
+        "base": base.fingerprint(*base.modules(pipeline)),
+    }
+    seed = derive(config.seed, "finetune")
+    training = Training(config, folder, prepared, rows, accelerator, pipeline, cached, seed)
+    if config.finetune.decoder_steps:
+        _train(training, folder / "vae", _decoder)
+        decoder.load(pipeline, folder / "vae")
+    _train(training, folder / "adapter", _adapter)
+    if config.finetune.controlnet:
+        _train(training, folder / "controlnet", _controlnet)
+    for tracker in accelerator.trackers:
+        tracker.finish()
+    return facts
+
+
+def _decoder(training: Training) -> Part:
+    settings, vae = training.config.finetune, training.pipeline.vae
+    if settings.gradient_checkpointing:
+        vae.enable_gradient_checkpointing()
+    pictured = training.cached._replace(conditions=training.prepared.pixels, condition_of=training.rows)
+    objective = decoder.reconstruction(pictured, vae.config.scaling_factor, settings, training.accelerator)
+    steps, rate = settings.decoder_steps, settings.decoder_learning_rate
+    return Part("decoder", decoder.trainable(vae), objective, steps, rate, vae.save_pretrained)
+
+
+def _adapter(training: Training) -> Part:
+    settings, pipeline = training.config.finetune, training.pipeline
+    torch.manual_seed(derive(training.seed, "initialise"))
+    adapters.attach(pipeline, settings)
+    _hasten(training)
+    objective = _denoising(training, predict_unet(_extra(training)), training.cached)
+    save = partial(adapters.save, pipeline, settings)
+    return Part("adapter", pipeline.unet, objective, settings.steps, settings.learning_rate, save)
+
+
+def _hasten(training: Training) -> None:
+    """Let the denoiser train at the device's speed; see diffusion/speed.py."""
+    config, accelerator, unet = training.config, training.accelerator, training.pipeline.unet
+    settings, precision = config.finetune, accelerator.mixed_precision
+    if settings.method == "lora" and precision != "no":
+        speed.lighten(unet, sample.DTYPES[precision])
+    if speed.pays(config.compile, accelerator.device, settings.steps * settings.accumulate * settings.batch_size):
+        unet.compile(dynamic=False)
+
+
+def _controlnet(training: Training) -> Part:
+    """It starts from the adapted UNet as it was saved: the one at hand may hold adapters that are still apart."""
+    settings = training.config.finetune
+    pipeline = base.load(training.config.base, training.accelerator.device)
+    adapters.load(pipeline, training.folder / "adapter")
+    model = adapters.new_controlnet(pipeline)
+    objective = _denoising(training, predict_controlnet(pipeline.unet, _extra(training)), _with_conditions(training))
+    return Part("controlnet", model, objective, settings.controlnet_steps, settings.learning_rate, model.save_pretrained)
+
+
+def _denoising(training: Training, predict: Predict, cached: Cached) -> Objective:
+    schedule = base.training_schedule(training.pipeline.scheduler)
+    return denoising(predict, schedule, cached, training.config.finetune, training.accelerator)
+
+
+def _extra(training: Training) -> Callable[..., Any]:
+    return partial(base.extra_conditions, training.config.resolution)
 
 
 def training_rows(prepared: Prepared, config: Config) -> np.ndarray:
@@ -128,8 +210,10 @@ def draw_weights(labels: np.ndarray, rare_class: str, rare_share: float) -> np.n
     return weight / weight.sum()
 
 
-def _with_conditions(kind: Any, prepared: Prepared, rows: np.ndarray, cached: Cached) -> Cached:
+def _with_conditions(training: Training) -> Cached:
     """Condition maps beside the latents; an image whose mask is missing is not drawn, lest blank come to mean lesion."""
+    prepared, rows, cached, kind = training.prepared, training.rows, training.cached, training.config.finetune.controlnet
+    assert kind is not None
     weight = cached.weight * (prepared.frame["mask"].to_numpy()[rows] if kind == "mask" else 1)
     if not weight.sum():
         raise UserError("finetune.controlnet: no training image has a mask")
@@ -138,19 +222,29 @@ def _with_conditions(kind: Any, prepared: Prepared, rows: np.ndarray, cached: Ca
 
 
 def _accelerator(config: Config, folder: Path) -> Accelerator:
-    settings = config.finetune
-    device = choose_device(config.device)
-    precision = choose_precision(settings.precision, device)
+    settings, device = config.finetune, choose_device(config.device)
+    precision, tracker = choose_precision(settings.precision, device), _tracker(settings.tracker, folder)
+    # accelerate keeps the precision and the device of the first Accelerator for the whole process
+    AcceleratorState._reset_state(True)
+    return Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision="no" if precision == "fp32" else precision,
+        gradient_accumulation_steps=settings.accumulate,
+        log_with=tracker,
+        project_dir=folder / "logs",
+    )
+
+
+def _tracker(name: str, folder: Path) -> str | None:
+    if name == "none":
+        return None
     try:
-        return Accelerator(
-            cpu=device.type == "cpu",
-            mixed_precision="no" if precision == "fp32" else precision,
-            gradient_accumulation_steps=settings.accumulate,
-            log_with=None if settings.tracker == "none" else settings.tracker,
-            project_dir=folder / "logs",
-        )
-    except (ValueError, ImportError) as error:
-        raise UserError(f"finetune.tracker '{settings.tracker}': {' '.join(str(error).split())}") from error
+        found = filter_trackers(name, folder)
+    except ValueError as error:
+        raise UserError(f"finetune.tracker '{name}': {' '.join(str(error).split())}") from error
+    if not found:
+        raise UserError(f"finetune.tracker '{name}': its package is not installed; install it, or use none")
+    return name
 
 
 def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
@@ -168,25 +262,36 @@ def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, 
     )
 
 
-def _train(
-    config: Config, folder: Path, pipeline: Any, accelerator: Accelerator, seed: int, part: str, model: nn.Module,
-    loss: Objective, steps: int, learning_rate: float,
-) -> None:  # fmt: skip
+def _train(training: Training, place: Path, build: Callable[[Training], Part]) -> None:
+    """Train one part unless it is there already, and save it to `place`, which appears whole or not at all."""
+    accelerator = training.accelerator
+    if not place.exists():
+        part = build(training)
+        _run_loop(training, part)
+        if accelerator.is_main_process:
+            _appear(place, part.save)
+    accelerator.wait_for_everyone()
+
+
+def _run_loop(training: Training, part: Part) -> None:
     """Run the loop of one part to its end: loss table, tracker, validation sheets, progress."""
-    settings = config.finetune
+    folder, accelerator, settings = training.folder, training.accelerator, training.config.finetune
     if accelerator.log_with and not accelerator.trackers:
         accelerator.init_trackers("synthimg")
-    loop = _finite(part, training_loop(
-        model, loss, settings, steps, learning_rate, folder / "checkpoints" / part, derive(seed, part), accelerator,
+    loop = _finite(part.name, training_loop(
+        part.model, part.objective, settings, part.steps, part.learning_rate, folder / "checkpoints" / part.name,
+        derive(training.seed, part.name), accelerator,
     ))  # fmt: skip
-    with tqdm(total=steps, desc=f"fine-tune {part}", unit="step", disable=not accelerator.is_main_process) as bar:
-        for step in _logged(loop, folder / f"loss-{part}.csv") if accelerator.is_main_process else loop:
+    main = accelerator.is_main_process
+    with tqdm(total=part.steps, desc=f"fine-tune {part.name}", unit="step", disable=not main) as bar:
+        for step in _logged(loop, folder / f"loss-{part.name}.csv") if main else loop:
             bar.update(step.number - bar.n)
             bar.set_postfix(loss=f"{step.loss:.3f}")
-            accelerator.log({f"{part}/loss": step.loss, f"{part}/learning_rate": step.learning_rate}, step.number)
-            due = step.number % settings.validate_every == 0 or step.number == steps
-            if due and part == "adapter" and accelerator.is_main_process:
-                _validate(config, pipeline, step, folder / "validation" / f"step-{step.number:05d}.png")
+            rates = {f"{part.name}/loss": step.loss, f"{part.name}/learning_rate": step.learning_rate}
+            accelerator.log(rates, step.number)
+            due = step.number % settings.validate_every == 0 or step.number == part.steps
+            if due and part.name == "adapter" and main:
+                _validate(training, step, folder / "validation" / f"step-{step.number:05d}.png")
     accelerator.free_memory()  # else the optimiser of this part stays until the last one ends
 
 
@@ -204,7 +309,7 @@ def _logged(loop: Iterator[Step], path: Path) -> Iterator[Step]:
     if first is None:
         return
     known = path.read_text().splitlines()[: first.number] if path.exists() else ["step,loss,learning_rate"]
-    stage.write_bytes(path, ("\n".join(known) + "\n").encode())
+    files.write_bytes(path, ("\n".join(known) + "\n").encode())
     with path.open("a") as file:
         for step in chain([first], loop):
             file.write(f"{step.number},{step.loss:.6f},{step.learning_rate:.4e}\n")
@@ -212,10 +317,11 @@ def _logged(loop: Iterator[Step], path: Path) -> Iterator[Step]:
             yield step
 
 
-def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: int = 4) -> None:
+def _validate(training: Training, step: Step, path: Path) -> None:
     """Draw the first cells of the rare class's attribute grid with the averaged weights, always with the same seeds."""
-    prompts = prompts_of(config)
-    cells = captions.grid(prompts, config.generate.axes)[: 2 * columns]
+    config, pipeline = training.config, training.pipeline
+    prompts, side = prompts_of(config), config.resolution
+    cells = captions.grid(prompts, [])[: 2 * SHEET_COLUMNS]
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
     trained = [parameter for parameter in pipeline.unet.parameters() if parameter.requires_grad]
@@ -223,24 +329,24 @@ def _validate(config: Config, pipeline: Any, step: Step, path: Path, columns: in
         step.ema.store(trained)
         step.ema.copy_to(trained)
     pipeline.unet.eval()
-    # a compiled denoiser would be compiled again for these eight pictures
     count, device = len(texts), base.device_of(pipeline)
+    # a compiled denoiser would be compiled once more for these few pictures
     with autocast(device, choose_precision(config.finetune.precision, device)), torch.compiler.set_stance("force_eager"):
         images = sample.sample_images(
             pipeline, encoded.rows(list(range(count))), encoded.rows([count] * count),
             [derive(config.seed, "validation", i) for i in range(count)],
-            sample.Solver(config.generate.steps, config.generate.guidance, config.resolution),
+            sample.Solver(SHEET_STEPS, SHEET_GUIDANCE, side),
         )  # fmt: skip
     pipeline.unet.train()
     if step.ema:
         step.ema.restore(trained)
-    sheet = Image.new("RGB", (columns * config.resolution, -(-count // columns) * config.resolution))
+    sheet = Image.new("RGB", (SHEET_COLUMNS * side, -(-count // SHEET_COLUMNS) * side))
     for i, image in enumerate(images):
-        sheet.paste(Image.fromarray(image), (i % columns * config.resolution, i // columns * config.resolution))
-    stage.write_image(path, sheet)
+        sheet.paste(Image.fromarray(image), (i % SHEET_COLUMNS * side, i // SHEET_COLUMNS * side))
+    files.write_image(path, sheet)
 
 
-def _appear(folder: Path, write: Any) -> None:
+def _appear(folder: Path, write: Callable[[Path], object]) -> None:
     """Let a folder appear whole: written beside its place, then renamed."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)

@@ -15,16 +15,17 @@ from tqdm.auto import tqdm
 
 from ..attributes import captions
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
 from ..core.device import choose_device
 from ..core.seeds import derive
+from ..data import consent
 from ..data.prepared import Prepared, load, prompts_of
 from ..data.provenance import encode_png
 from ..methods import starts
 from ..methods.base import Columns, Material, Wish, code_from_outside, find
 from ..methods.studio import Studio
 
-SECTIONS = ("seed", "base", "resolution", "device", "dataset", "finetune", "generate")
+SECTIONS = ("seed", "base", "resolution", "device", "compile", "dataset", "finetune", "generate")
 NAN = float("nan")
 DEFAULTS = {"source": "", "ground": "", "scale": NAN, "defects": "", "condition": "", "strength": NAN, "detail": NAN}
 """Columns that some methods fill."""
@@ -36,23 +37,28 @@ def generate_images(config: Config) -> Path:
     Under `accelerate launch` or `torchrun` the processes share the images: each is drawn once, as a single process draws it.
 
     Raises:
-        UserError: the adapter is not trained yet, the plan names an unknown axis, or a method has no image to start from.
+        UserError: the adapter is not trained yet, consent to an image has ended, the plan names an unknown axis, or a method
+            has no image to start from.
     """
     run = stage.check(config)
     folder = run / "generate"
     prepared = load(run)
+    consent.recheck(config.dataset, prepared.frame["path"])
     stage.require(run / "finetune", "the model is not fine-tuned")
     key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
-    key["inputs"] |= {name: stage.digest(file) for name, file in code_from_outside(config.generate.methods).items()}
-    if stage.is_done(folder, key):
-        return folder
-    started = time.monotonic()
+    key["inputs"] |= {name: files.digest(file) for name, file in code_from_outside(config.generate.methods).items()}
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
     if processes.is_main_process:
-        stage.begin(folder, key)
-        if not (folder / "plan.parquet").exists():
-            model = stage.digest(run / "finetune" / "manifest.json")
-            stage.write_table(folder / "plan.parquet", plan(config, prompts_of(config), prepared, model))
+        stage.enter(folder, key)
+    processes.wait_for_everyone()
+    done = stage.is_done(folder, key)
+    processes.wait_for_everyone()  # all have looked before one writes
+    if done:
+        return folder
+    started = time.monotonic()
+    if processes.is_main_process and not (folder / "plan.parquet").exists():
+        model = files.digest(run / "finetune" / "manifest.json")
+        files.write_table(folder / "plan.parquet", plan(config, prompts_of(config), prepared, model))
     processes.wait_for_everyone()
     rows = pd.read_parquet(folder / "plan.parquet")
     share = processes.process_index, processes.num_processes
@@ -163,7 +169,7 @@ def draw(
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():
-                    stage.write_bytes(path, encode_png(image, row.to_dict(), method.source_type))
+                    files.write_bytes(path, encode_png(image, row.to_dict(), method.source_type))
             bar.update(len(batch))
 
 

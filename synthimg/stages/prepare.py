@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from ..attributes import captions, estimators
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
 from ..data import consent, duplicates, images, records, splits
 from ..errors import UserError
 
@@ -31,7 +31,7 @@ def prepare_dataset(config: Config) -> Path:
     """Write `<run>/dataset/` (see docs/architecture.md) and return it. A killed run goes on where it stopped.
 
     Raises:
-        UserError: no consent, a missing column, a rare class that cannot be split, a data set that has changed.
+        UserError: no consent, a missing column, splits on which nothing can be measured, a data set that has changed.
     """
     started = time.monotonic()
     stage.check(config)
@@ -40,40 +40,36 @@ def prepare_dataset(config: Config) -> Path:
     captions.grid(prompts, config.generate.axes)  # refuses an unknown axis here, not after hours of fine-tuning
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
-    found = records.make_records(source, dataset, prompts.columns)
-    excluded = _exclude(found, entry)
-    usable = found[[not reason for reason in excluded]]
-    if not len(usable):
-        raise UserError(f"dataset.consent: none of the {len(found)} images may be used; {_most_common(excluded)}")
-    kept = splits.within_limit(list(usable["label"]), list(usable["group"]), dataset.limit, config.seed)
-    usable = usable[kept].reset_index(drop=True)
-    usable.insert(0, "id", [identity(path) for path in usable["path"]])
-    split_by_group(usable, config)  # what has too few groups now has no more once duplicates have joined them
+    usable, left_out = _usable(records.make_records(source, dataset, prompts.columns), entry, config)
+    # what has too few groups now has no more once duplicates have joined them
+    splits.check_splits(usable.assign(split=split_by_group(usable, config)), dataset.rare_class)
 
     folder = stage.claim(config) / "dataset"
     wanted = stage.key(config, "prepare", ["seed", "resolution", "dataset"])
     wanted["inputs"] = {
         "records": _digest(usable, source.root),
-        "prompts": stage.digest(captions.find(dataset.prompts)),
+        "prompts": files.digest(captions.find(dataset.prompts)),
     }
-    if stage.is_done(folder, wanted):
-        return folder
-    if (folder / "manifest.json").exists():
+    if (folder / "manifest.json").exists() and not stage.is_done(folder, wanted):
         raise UserError(
             f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; "
             f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
         )
+    stage.enter(folder, wanted, also=[str(source.root.resolve()), _times(usable, source.root), left_out])
+    if stage.is_done(folder, wanted):
+        return folder
     if source.notice:
         tqdm.write(source.notice)
 
     parts = _decode_all(usable, source.root, config, folder / "checkpoints", wanted)
-    lost = [(path, why) for part in parts for path, why in part.lost]
+    left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
     read = np.concatenate([part.read for part in parts])
     frame = usable[read].reset_index(drop=True)
     hashes, thumbnails = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "thumbnails"))
     pairs = duplicates.near(hashes, thumbnails, dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
     frame["split"] = split_by_group(frame, config)
+    splits.check_splits(frame, dataset.rare_class)
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
     frame["mask"] = np.concatenate([part.masked for part in parts])
@@ -82,10 +78,9 @@ def prepare_dataset(config: Config) -> Path:
         if not frame["mask"].any():
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
-    stage.write_table(folder / "records.parquet", _describe(frame, pixels, prompts))
-    left_out = [(path, reason) for path, reason in zip(found["path"], excluded, strict=True) if reason] + lost
-    stage.write_table(folder / "excluded.csv", pd.DataFrame(sorted(left_out), columns=["path", "reason"]))
-    stage.write_json(folder / "summary.json", _summary(frame, left_out, _licence(entry), pairs))
+    files.write_table(folder / "records.parquet", _describe(frame, pixels, prompts))
+    files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
+    files.write_json(folder / "summary.json", _summary(frame, left_out, _licence(entry), pairs))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
@@ -93,6 +88,18 @@ def prepare_dataset(config: Config) -> Path:
 def identity(path: str) -> str:
     """A record's id, 16 hex digits, from its path in the data set."""
     return blake2b(path.encode(), digest_size=8).hexdigest()
+
+
+def _usable(found: pd.DataFrame, entry: consent.Consent, config: Config) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
+    """The records that may be used, with their ids; path and reason of those that may not."""
+    excluded = _exclude(found, entry)
+    usable = found[[not reason for reason in excluded]]
+    if not len(usable):
+        raise UserError(f"dataset.consent: none of the {len(found)} images may be used; {_most_common(excluded)}")
+    kept = splits.within_limit(list(usable["label"]), list(usable["group"]), config.dataset.limit, config.seed)
+    usable = usable[kept].reset_index(drop=True)
+    usable.insert(0, "id", [identity(path) for path in usable["path"]])
+    return usable, [(path, reason) for path, reason in zip(found["path"], excluded, strict=True) if reason]
 
 
 def _exclude(found: pd.DataFrame, entry: consent.Consent) -> list[str]:
@@ -108,6 +115,12 @@ def _exclude(found: pd.DataFrame, entry: consent.Consent) -> list[str]:
 def _most_common(reasons: list[str]) -> str:
     (kind, count), *_ = Counter(reason.split(" (")[0] for reason in reasons).most_common(1)
     return f"for {count} the reason is: {next(reason for reason in reasons if reason.startswith(kind))}"
+
+
+def _times(usable: pd.DataFrame, root: Path) -> list[int]:
+    """When each file was last changed (ns): another run's pixels serve only where nobody can have touched an image since."""
+    found = [root / name for name in [*usable["path"], *usable["mask"]]]
+    return [file.stat().st_mtime_ns if file.is_file() else -1 for file in found]
 
 
 def _digest(usable: pd.DataFrame, root: Path) -> str:
@@ -191,10 +204,10 @@ def _write_part(
     folder.mkdir(parents=True, exist_ok=True)
     size, side = config.resolution, duplicates.SIDE
     blank = np.zeros((size, size), np.uint8)
-    stage.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
+    files.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
     if config.dataset.mask:
         masks = (blank if item.mask is None else item.mask for item in good)
-        stage.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
+        files.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
     facts: dict[str, Any] = {
         "read": np.array(read, bool),
         "masked": np.array([item.mask is not None for item in good], bool),
@@ -217,7 +230,7 @@ def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
     """Join arrays on disk, one piece in memory at a time; returns a memory map of the whole."""
     shapes = [np.load(piece, mmap_mode="r").shape for piece in pieces]
     whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    stage.write_blocks(path, whole, map(np.load, pieces))
+    files.write_blocks(path, whole, map(np.load, pieces))
     return np.load(path, mmap_mode="r")
 
 

@@ -6,7 +6,9 @@ import time
 from pathlib import Path
 
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
+from ..data import consent
+from ..data.prepared import load
 from ..errors import UserError
 from ..reporting.page import render
 from ..reporting.report import STAGES, describe
@@ -16,7 +18,7 @@ def write_report(config: Config) -> Path:
     """Write `<run>/report.html`, and `<run>/report/manifest.json` when it is complete.
 
     Raises:
-        UserError: naming the stage that has not finished.
+        UserError: naming the stage that has not finished, or consent to an image has ended.
     """
     started = time.monotonic()
     run, folder, page = config.folder, config.folder / "report", config.folder / "report.html"
@@ -24,8 +26,9 @@ def write_report(config: Config) -> Path:
     for missing in (path for path in folders if not (path / "manifest.json").exists()):
         raise UserError(f"{missing}: this stage has not finished; the report needs all of {', '.join(STAGES)}")
     sections = [name for name in config.model_dump() if name != "outputs"]
+    consent.recheck(config.dataset, load(run).frame["path"])
     wanted = stage.key(config, "report", sections, folders)
     if stage.is_done(folder, wanted) and page.exists():
         return folder
-    stage.write_bytes(page, render("report.html.j2", **describe(run)))
-    return stage.finish(folder, wanted, started, extra={"page": {"report.html": stage.digest(page)}})
+    files.write_bytes(page, render("report.html.j2", **describe(run)))
+    return stage.finish(folder, wanted, started, extra={"page": {"report.html": files.digest(page)}})

@@ -20,7 +20,7 @@ import yaml
 from PIL import Image
 
 from ..config import Config, parse
-from ..core import stage
+from ..core import files
 from ..data import consent, generated
 from ..data.prepared import load
 from ..errors import UserError
@@ -76,7 +76,7 @@ def augment_dataset(run: Path, to: Path) -> Path:
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     (part / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     summary = json.loads((run / "dataset" / "summary.json").read_text())
-    text = card(config, rows, summary.get("licence"), stage.digest(run / NEEDED[-1]), measured_gain(run))
+    text = card(config, rows, summary.get("licence"), files.digest(run / NEEDED[-1]), measured_gain(run))
     (part / "README.md").write_text(text, encoding="utf-8")
     if to.exists():
         to.rmdir()

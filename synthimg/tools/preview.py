@@ -10,8 +10,9 @@ from tqdm.auto import tqdm
 
 from ..attributes import captions
 from ..config import Config
-from ..core import stage
+from ..core import files, stage
 from ..core.seeds import derive
+from ..data import consent
 from ..data.prepared import load, prompts_of
 from ..diffusion import base, sample
 from ..methods.base import find
@@ -30,16 +31,17 @@ def preview_grid(config: Config) -> Path:
     pictures of the method for all cells.
 
     Raises:
-        UserError: the data set is not prepared or the model not fine-tuned yet, an axis is unknown, no rare image has an
-            object to give, or no defect shows on any image.
+        UserError: the data set is not prepared or the model not fine-tuned yet, consent to an image has ended, an axis is
+            unknown, no rare image has an object to give, or no defect shows on any image.
     """
     run = stage.check(config)
     if config.draws:
         stage.require(run / "finetune", "the model is not fine-tuned")
     prompts = prompts_of(config)
+    consent.recheck(config.dataset, load(config.folder).frame["path"])
     cells = captions.grid(prompts, config.generate.axes)
     table = sheet(*(_by_text if config.draws else _without_model)(config, prompts, cells))
-    stage.write_image(run / "preview.png", table)
+    files.write_image(run / "preview.png", table)
     return run / "preview.png"
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.stage import digest
+from ..core.files import digest
 from ..errors import UserError
 
 LITE_SHA256 = {

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..config import Evaluate
 from ..core.device import CPU
-from ..core.stage import write_array
+from ..core.files import write_array
 from .backbone import inception_file, inception_weights, lite, normalise, resize
 
 Extractor = Literal["efficientnet-lite0", "inception"]

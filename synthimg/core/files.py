@@ -1,0 +1,82 @@
+"""Files that appear whole or not at all: a reader, or a kill at any moment, sees the old one or the new one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_of(path)
+    with part.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def write_blocks(path: Path, shape: tuple[int, ...], blocks: Iterable[Any]) -> None:
+    """Write uint8 arrays one after another as a single .npy of this shape, atomically, with one of them in memory.
+
+    Plain writes, unlike a memory map, fail with an error instead of a bus error where the disk is full.
+    """
+    import numpy as np
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = part_of(path)
+    with part.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for block in blocks:
+            file.write(block.tobytes())
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file lies until it is whole; the same for every try, so that a killed one leaves nothing behind."""
+    return path.with_name(f".{path.name}.part")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, keys in the order given, NaN refused."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode())
+
+
+def write_table(path: Path, frame: Any) -> None:
+    """Write a pandas frame as Parquet (or CSV by its ending), atomically and with the same bytes for the same content."""
+    buffer = io.BytesIO()
+    if path.suffix == ".csv":
+        frame.to_csv(buffer, index=False)
+    else:
+        frame.to_parquet(buffer, index=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_array(path: Path, array: Any) -> None:
+    """Write a NumPy array as .npy, atomically."""
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=False)
+    write_bytes(path, buffer.getvalue())
+
+
+def write_image(path: Path, image: Any) -> None:
+    """Write a Pillow image as PNG, atomically."""
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    write_bytes(path, buffer.getvalue())
