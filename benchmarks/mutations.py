@@ -54,8 +54,9 @@ class Place(NamedTuple):
 
 class Mutant(NamedTuple):
     module: str
-    number: int
-    """Index among the places of the module."""
+    source: str
+    """The module's whole text, as it is and with the change: the checkout may go on while the tests run."""
+    changed: str
     line: int
     text: str
     """The source line and the change: what mutations.yaml names a mutant by."""
@@ -120,17 +121,17 @@ def mutants(module: str) -> list[Mutant]:
     lines, seen, names = ["", *source.splitlines()], {ast.unparse(ast.parse(source))}, Counter[str]()
     found = []
     for number, place in enumerate(places(ast.parse(source))):
-        if (changed := mutated(module, number)) not in seen:
+        if (changed := mutated(source, number)) not in seen:
             seen.add(changed)
             text = f"{lines[place.line].strip()} [{place.what}]"
             names[text] += 1  # the same change can be made in several places of a line
-            found.append(Mutant(module, number, place.line, text + f" ({names[text]})" * (names[text] > 1)))
+            found.append(Mutant(module, source, changed, place.line, text + f" ({names[text]})" * (names[text] > 1)))
     return found
 
 
-def mutated(module: str, number: int) -> str:
-    """The module's source with one change."""
-    tree = ast.parse((ROOT / module).read_text())
+def mutated(source: str, number: int) -> str:
+    """A module's source with one change."""
+    tree = ast.parse(source)
     list(places(tree))[number].apply()
     return ast.unparse(ast.fix_missing_locations(tree))
 
@@ -175,10 +176,10 @@ def outcomes(drawn: list[Mutant], tests: dict[str, list[str]], minutes: float, j
             return None
         folder = copies.get()
         try:
-            (folder / mutant.module).write_text(mutated(mutant.module, mutant.number))
+            (folder / mutant.module).write_text(mutant.changed)
             return passes(folder, tests[mutant.module], 2 * seconds[mutant.module] + 30)
         finally:
-            shutil.copy(ROOT / mutant.module, folder / mutant.module)
+            (folder / mutant.module).write_text(mutant.source)
             copies.put(folder)
 
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as pool:
