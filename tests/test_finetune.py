@@ -45,6 +45,7 @@ def prepared(place: Path, outputs: Path, **finetune: Any) -> Config:
     return config
 
 
+@pytest.mark.slow
 def test_two_processes_train_every_part_together(place: Path, tmp_path: Path) -> None:
     config = prepared(place, tmp_path / "out", **STEPS, controlnet="edges", tracker="tensorboard")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config.model_dump(mode="json")))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import tiny
 import yaml
 
@@ -57,6 +58,7 @@ def contents(run: Path) -> dict[str, str]:
     return {name.as_posix(): digest(path) for name, path in kept.items()}
 
 
+@pytest.mark.slow  # ten fresh processes
 def test_killed_again_and_again_and_continued(tmp_path: Path) -> None:
     tree = tiny.settings(tiny.photographs(tmp_path / "data"), tmp_path / "killed", tiny.sd15(tmp_path / "base"))
     tree["finetune"] |= {"controlnet": "mask", "controlnet_steps": 8, "decoder_steps": 6}

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import tiny
 import torch
 import yaml
@@ -54,6 +55,7 @@ def launch(config: Path, notes: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(arguments, capture_output=True, text=True, env=environment, timeout=300)
 
 
+@pytest.mark.slow
 def test_two_processes_draw_each_image_once_as_one_does(tmp_path: Path) -> None:
     tree = tiny.settings(tiny.photographs(tmp_path / "data"), tmp_path / "one", tiny.sd15(tmp_path / "base"))
     tree["finetune"] |= {"steps": 1}

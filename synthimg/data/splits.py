@@ -64,7 +64,7 @@ def assign(labels: Sequence[str], groups: Sequence[str], rare_class: str, shares
     for group, label in stratum.items():
         members[label].append(group)
     _check_rare(rare_class, len(members[rare_class]), labels, shares)
-    wanted = {name: share for name, share in shares.model_dump().items() if share > 0}
+    wanted = shares.model_dump()  # each above 0: _check_rare sees to it
     chosen: dict[str, str] = {}
     for label, own in members.items():
         order = sorted(own, key=lambda group: (derive(seed, "split", label, group), group))
