@@ -97,6 +97,8 @@ def test_the_guides_method_and_estimator_work_from_another_package(guide: Path) 
         file.write("# other code, other images\n")
     with pytest.raises(UserError, match="holds work from other inputs"):
         generate_images(config)
+    with pytest.raises(UserError, match="have changed since this run was prepared"):  # the estimator is in that file, too
+        prepare_dataset(config)
 
 
 def test_each_of_the_guides_examples_has_ten_lines_at_most() -> None:

@@ -6,7 +6,8 @@ function from images to values, here or in another package (docs/extending.md).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -62,6 +63,11 @@ def find(name: str) -> Estimator:
         there = [*ESTIMATORS, *extensions.names(GROUP)]
         raise UserError(f"no estimator '{name}'{did_you_mean(name, there)}; there are {', '.join(there)}")
     return found
+
+
+def code_from_outside(names: Iterable[str]) -> dict[str, Path]:
+    """The files of those estimators that are other packages'."""
+    return extensions.sources_of(GROUP, [name for name in names if name not in ESTIMATORS])
 
 
 def luma(pixels: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ imported whose names are used."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ def resolve(reference: str, asked_by: str) -> Any:
         raise UserError(f"{asked_by}: '{reference}' cannot be imported: {error}") from error
     except Exception as error:  # the module may do anything while it is imported
         raise UserError(f"{asked_by}: '{reference}' cannot be imported: {error!r}") from error
+
+
+def sources_of(group: str, names: Iterable[str]) -> dict[str, Path]:
+    """The files in which those of some names that are entry points of a group are written, by `<group>: <name>`.
+
+    Raises:
+        UserError: as for `source_of`.
+    """
+    found = {f"{group}: {name}": reference(group, name) for name in names}
+    return {asked_by: source_of(code, asked_by) for asked_by, code in found.items() if code}
 
 
 def source_of(reference: str, asked_by: str) -> Path:

@@ -111,9 +111,5 @@ def composed(names: Iterable[str]) -> set[str]:
 
 
 def code_from_outside(names: Iterable[str]) -> dict[str, Path]:
-    """The files of those methods that are other packages', under `methods.<name>`."""
-    return {
-        f"methods.{name}": extensions.source_of(reference, f"entry point '{name}' of {GROUP}")
-        for name in names
-        if name not in OWN and (reference := extensions.reference(GROUP, name))
-    }
+    """The files of those methods that are other packages'."""
+    return extensions.sources_of(GROUP, [name for name in names if name not in OWN])

@@ -90,11 +90,11 @@ def made_from(config: Config, extractor: Extractor) -> dict[str, Any]:
     settings = config.evaluate
     before = [config.folder / name for name in ("dataset", "generate", "filter")]
     wanted = key(config, "evaluate", ("seed", "resolution", "device", "dataset", "evaluate"), before)
-    named = [(GROUP, name) for name in settings.arms if name not in ARMS] + [(METRICS, name) for name in settings.metrics]
-    code = [(f"{group}: {name}", extensions.reference(group, name)) for group, name in named]
-    code += [("evaluate.classifier", settings.classifier)] if settings.classifier not in FITS else []
-    files = {found: extensions.source_of(found, asked_by) for asked_by, found in code if found}
-    return wanted | {"extractor": extractor, "code": {name: digest(file) for name, file in files.items()}}
+    code = extensions.sources_of(GROUP, [name for name in settings.arms if name not in ARMS])
+    code |= extensions.sources_of(METRICS, settings.metrics)
+    if settings.classifier not in FITS:
+        code["classifier"] = extensions.source_of(settings.classifier, "evaluate.classifier")
+    return wanted | {"extractor": extractor, "code": {name: digest(file) for name, file in code.items()}}
 
 
 def trained_arms(config: Config, frame: pd.DataFrame, accepted: int) -> dict[str, Arm]:

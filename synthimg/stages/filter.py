@@ -130,7 +130,7 @@ def reasons(
 
 
 def measured(parts: Iterator[Pixels], names: list[str]) -> dict[str, NDArray[np.float64]]:
-    """Columns `measured.<name>` [N] of `dataset/attributes.py` over all parts."""
+    """Columns `measured.<name>` [N] of `attributes/estimators.py` over all parts."""
     found = [measure(part, names) for part in parts]
     return {f"measured.{name}": np.concatenate([part[name] for part in found]) for name in names}
 

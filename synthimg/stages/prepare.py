@@ -49,6 +49,7 @@ def prepare_dataset(config: Config) -> Path:
     wanted["inputs"] = {
         "records": _digest(usable, source.root),
         "prompts": files.digest(captions.find(dataset.prompts)),
+        **{name: files.digest(file) for name, file in estimators.code_from_outside(prompts.measured).items()},
     }
     if (folder / "manifest.json").exists() and not stage.is_done(folder, wanted):
         raise UserError(
