@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
 import shutil
 import threading
@@ -220,6 +221,30 @@ def test_one_process_at_a_time_works_on_a_stage_and_clean_waits_for_none(place: 
     os.close(handle)
     thread.join(60)
     assert (config.folder / "dataset" / "manifest.json").exists()
+
+
+def _at_once(config: Config, moment: float) -> None:
+    """What each process does that `torchrun -m synthimg run` starts."""
+    while time.time() < moment:
+        pass
+    stage.claim(config)
+    folder = stage.enter(config.folder / "filter", {"stage": "filter"})
+    if not stage.is_done(folder, {"stage": "filter"}):
+        (folder / "work").touch(exist_ok=False)
+        stage.finish(folder, {"stage": "filter"}, time.monotonic())
+
+
+def test_processes_that_start_a_run_at_once_do_each_stage_once(place: Path, tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    for number in range(10):
+        config = named("one", place, tmp_path / str(number))
+        moment = time.time() + 0.1
+        started = [fork.Process(target=_at_once, args=(config, moment)) for _ in range(4)]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(60)
+        assert [process.exitcode for process in started] == [0] * 4
 
 
 def test_a_copied_run_goes_on_without_the_store(first: Config, tmp_path: Path) -> None:
