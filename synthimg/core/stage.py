@@ -59,9 +59,10 @@ def check(config: Config) -> Path:
                 f"nothing was changed. Choose another name, e.g. name={config.name}-2: what does not depend on these "
                 "is taken over"
             )
-    elif folder.is_dir() and any(path.name != part_of(recorded).name for path in folder.iterdir()):
-        if not recorded.exists():  # asked last: another process may just have written it
-            raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
+        return folder
+    others = folder.is_dir() and any(path.name != part_of(recorded).name for path in folder.iterdir())
+    if others and not recorded.exists():  # asked last: another process may just have written it
+        raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
     return folder
 
 
