@@ -147,6 +147,8 @@ def _stage(options: argparse.Namespace) -> None:
     from .reporting.repeats import configurations
 
     repeated = configurations(config, options.repeats) if options.verb == "run" and options.repeats > 1 else []
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one judges and speaks for all
+    say = _say if first else lambda text: None
     for one in repeated or [config]:
         check(one)
     if getattr(options, "preview", False):
@@ -156,16 +158,19 @@ def _stage(options: argparse.Namespace) -> None:
         return
     if repeated:
         for one in repeated:
-            _say(f"== {one.name}")
-            flow.run(one, announce=_say)
-        _compared([one.folder for one in repeated])
+            say(f"== {one.name}")
+            flow.run(one, announce=say)
+        if first:
+            _compared([one.folder for one in repeated])
         return
     if options.verb == "run":
-        flow.run(config, announce=_say)
+        flow.run(config, announce=say)
     else:
         flow.STAGES[options.verb](config)
-        if options.verb == "generate" and os.environ.get("RANK", "0") == "0":  # one process judges what all have drawn
+        if options.verb == "generate" and first:
             flow.STAGES["filter"](config)
+    if not first:
+        return
     if options.verb in ("run", "evaluate", "report"):
         _closing(config.folder)
     else:

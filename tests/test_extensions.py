@@ -166,3 +166,46 @@ def test_entry_points_that_cannot_be_used_are_named(tmp_path: Path, monkeypatch:
     )
     assert base.find("text").starts_from == "nothing"
     assert {"broken", "number", "both"} <= set(extensions.names(base.GROUP)) and "third_package" not in sys.modules
+
+
+WRONG = """
+import numpy as np
+from synthimg.methods.base import Method
+
+def plan(wishes, pool, material):
+    return [{} for _ in wishes]
+
+def smaller(batch, studio):
+    return np.zeros((len(batch), 16, 16, 3), np.uint8)
+
+def fewer(batch, studio):
+    return np.zeros((len(batch) - 1, 32, 32, 3), np.uint8)
+
+def floats(batch, studio):
+    return np.zeros((len(batch), 32, 32, 3))
+
+SHORT = Method(lambda wishes, pool, material: [{}], smaller)
+SMALLER, FEWER, FLOATS = (Method(plan, draw, composed=True) for draw in (smaller, fewer, floats))
+"""
+
+
+def test_what_a_method_of_another_package_makes_wrong_is_told_and_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = {name: f"wrong_method:{name.upper()}" for name in ("short", "smaller", "fewer", "floats")}
+    install(tmp_path / "site", "wrong_method", WRONG, {base.GROUP: points}, monkeypatch)
+    frame = pd.DataFrame({"id": ["a"], "label": "intact", "split": "train", "attribute.brightness": "dark"})
+    prepared = Prepared(frame, np.full((1, 32, 32, 3), 128, np.uint8), None)
+    for name, told in (
+        ("short", r"plan returned 1 rows, expected 3"),
+        ("smaller", r"draw returned an array of uint8 \[2, 16, 16, 3\], expected uint8 \[2, 32, 32, 3\]"),
+        ("fewer", r"draw returned an array of uint8 \[1, 32, 32, 3\], expected uint8 \[2, 32, 32, 3\]"),
+        ("floats", r"draw returned an array of float64 \[2, 32, 32, 3\], expected uint8 \[2, 32, 32, 3\]"),
+    ):
+        tree = tiny.settings(tmp_path, tmp_path, "embedded", resolution=32)
+        tree["generate"] |= {"methods": {name: 1}, "count": 3, "batch_size": 2}
+        config = parse(tree)
+        prompts = captions.load(config.dataset.prompts)
+        with pytest.raises(UserError, match=rf"generate\.methods\.{name}: {told}"):
+            draw(config, prepared, plan(config, prompts, prepared, "model"), tmp_path, tmp_path / "i")
+        assert not list(tmp_path.glob("i/*.png"))

@@ -57,6 +57,11 @@ def test_two_processes_train_every_part_together(place: Path, tmp_path: Path) ->
     folder = config.folder / "finetune"
     assert {"adapter", "controlnet", "vae", "manifest.json"} <= {path.name for path in folder.iterdir()}
     assert not (folder / "checkpoints").exists()
+    one = config.model_copy(update={"name": "one"})
+    prepare_dataset(one)
+    finetune_model(one)  # what two have trained is not taken for the work of one
+    assert (one.folder / "dataset").resolve() == (config.folder / "dataset").resolve()
+    assert (one.folder / "finetune").resolve() != folder.resolve()
     # each process draws its own images: the mean of two losses is not the loss of one
     alone = prepared(place, tmp_path / "alone")
     finetune_model(alone)

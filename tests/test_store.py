@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import multiprocessing
 import os
 import shutil
 import threading
@@ -203,6 +204,24 @@ def test_clean_frees_what_no_run_needs_and_nothing_else(place: Path, tmp_path: P
         free_store(tmp_path / "nowhere")
 
 
+def test_clean_spares_what_a_run_takes_while_others_are_freed(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = without_model("one", place, tmp_path)
+    prepare_dataset(config)
+    shutil.rmtree(config.folder)  # nothing refers to its work now
+    (tmp_path / ".store" / "filter-0").mkdir()  # the first to be freed
+    free = shutil.rmtree
+
+    def while_freeing(path: Path) -> None:
+        free(path)
+        prepare_dataset(config)
+
+    monkeypatch.setattr(shutil, "rmtree", while_freeing)
+    assert list(free_store(tmp_path)) == ["filter-0"]
+    assert (config.folder / "dataset" / "manifest.json").exists()
+
+
 def test_one_process_at_a_time_works_on_a_stage_and_clean_waits_for_none(place: Path, tmp_path: Path) -> None:
     config = without_model("one", place, tmp_path)
     prepare_dataset(config)
@@ -220,6 +239,30 @@ def test_one_process_at_a_time_works_on_a_stage_and_clean_waits_for_none(place: 
     os.close(handle)
     thread.join(60)
     assert (config.folder / "dataset" / "manifest.json").exists()
+
+
+def _at_once(config: Config, moment: float) -> None:
+    """What each process does that `torchrun -m synthimg run` starts."""
+    while time.time() < moment:
+        pass
+    stage.claim(config)
+    folder = stage.enter(config.folder / "filter", {"stage": "filter"})
+    if not stage.is_done(folder, {"stage": "filter"}):
+        (folder / "work").touch(exist_ok=False)
+        stage.finish(folder, {"stage": "filter"}, time.monotonic())
+
+
+def test_processes_that_start_a_run_at_once_do_each_stage_once(place: Path, tmp_path: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    for number in range(10):
+        config = named("one", place, tmp_path / str(number))
+        moment = time.time() + 0.1
+        started = [fork.Process(target=_at_once, args=(config, moment)) for _ in range(4)]
+        for process in started:
+            process.start()
+        for process in started:
+            process.join(60)
+        assert [process.exitcode for process in started] == [0] * 4
 
 
 def test_a_copied_run_goes_on_without_the_store(first: Config, tmp_path: Path) -> None:
@@ -245,6 +288,12 @@ def test_runs_and_clean_on_the_command_line(first: Config, capsys: pytest.Captur
     cli.main(["runs", first.outputs])
     told = capsys.readouterr().out
     assert "first" in told and found.verdict in told and "dataset, finetune, generate" in told
+    other = Path(first.outputs, "other")
+    shutil.copytree(first.folder, other)
+    (other / "evaluate" / "metrics.json").write_text('{"version": 0}')
+    verdicts = {one.name: one.verdict for one in list_runs(first.outputs)}
+    assert verdicts["first"] == found.verdict and "holds results of version 0, expected" in verdicts["other"]
+    shutil.rmtree(other)
     orphan = Path(first.outputs) / ".store" / "filter-0123456789abcdef"
     orphan.mkdir()
     (orphan / "decisions.parquet").write_bytes(bytes(2**21))

@@ -14,7 +14,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
@@ -58,7 +59,9 @@ def check(config: Config) -> Path:
                 f"nothing was changed. Choose another name, e.g. name={config.name}-2: what does not depend on these "
                 "is taken over"
             )
-    elif not recorded.exists() and folder.is_dir() and any(path.name != part_of(recorded).name for path in folder.iterdir()):
+        return folder
+    others = folder.is_dir() and any(path.name != part_of(recorded).name for path in folder.iterdir())
+    if others and not recorded.exists():  # asked last: another process may just have written it
         raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
     return folder
 
@@ -70,15 +73,27 @@ def claim(config: Config) -> Path:
         UserError: the folder belongs to another configuration (nothing is touched), or cannot be written.
     """
     folder = check(config)
-    recorded = folder / "config.yaml"
     if any(folder.glob("*/manifest.json")):
         return folder
     mine = config.model_dump(mode="json", exclude={"outputs"})
     try:
-        write_bytes(recorded, yaml.safe_dump(mine, sort_keys=False, allow_unicode=True).encode())
+        with alone(folder):
+            write_bytes(folder / "config.yaml", yaml.safe_dump(mine, sort_keys=False, allow_unicode=True).encode())
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     return folder
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Let one process at a time into the block, say of the several that `torchrun` starts: the others wait."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, str]:
@@ -136,7 +151,8 @@ def enter(folder: Path, wanted: dict[str, Any], also: Any = None) -> Path:
     begun, real = (folder / "key.json"), folder.is_dir() and not folder.is_symlink()
     mine = begun.exists() and json.loads(begun.read_text()) == wanted
     if not (mine or real or (folder / "manifest.json").exists()):
-        _link(folder, folder.parents[1] / STORE / _address(wanted, also))
+        with alone(folder.parent):
+            _link(folder, folder.parents[1] / STORE / _address(wanted, also))
     if is_done(folder, wanted):
         return folder
     _lock(folder)

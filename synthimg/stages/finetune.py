@@ -91,7 +91,8 @@ def finetune_model(config: Config) -> Path:
         key["inputs"]["base"] = digest_of_base(config.base)
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
     if processes.is_main_process:
-        stage.enter(folder, key)
+        # each process draws a batch of its own, so with another number of them another model comes out
+        stage.enter(folder, key, also=processes.num_processes)
     processes.wait_for_everyone()
     done = stage.is_done(folder, key)
     processes.wait_for_everyone()  # all have looked before one writes

@@ -7,10 +7,12 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from accelerate import PartialState
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..attributes import captions
@@ -21,6 +23,7 @@ from ..core.seeds import derive
 from ..data import consent
 from ..data.prepared import Prepared, load, prompts_of
 from ..data.provenance import encode_png
+from ..errors import UserError
 from ..methods import starts
 from ..methods.base import Columns, Material, Wish, code_from_outside, find
 from ..methods.studio import Studio
@@ -91,6 +94,8 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
     for name, count in share_out(settings.methods, settings.count).items():
         method, wanted = find(name), list(wishes(name, count, cells, config.seed))
         own = method.plan(wanted, starts.records(method, material), material)
+        if len(own) != len(wanted):
+            raise UserError(f"generate.methods.{name}: plan returned {len(own)} rows, expected {len(wanted)}")
         for wish, columns in zip(wanted, own, strict=True):
             row = _row(material, wish, columns)
             rows.append({"id": _identity(model, row), **row})
@@ -165,12 +170,27 @@ def draw(
         for batch in missing:
             method = find(batch["method"].iloc[0])
             # a batch is always drawn whole: the rounding of batched kernels depends on its size
-            images = method.draw(batch, studio)
+            images = _checked(method.draw(batch, studio), (len(batch), *prepared.pixels.shape[1:]), batch["method"].iloc[0])
             for (_, row), image in zip(batch.iterrows(), images, strict=True):
                 path = folder / f"{row['id']}.png"
                 if not path.exists():
                     files.write_bytes(path, encode_png(image, row.to_dict(), method.source_type))
             bar.update(len(batch))
+
+
+def _checked(images: Any, shape: tuple[int, ...], name: str) -> NDArray[np.uint8]:
+    """What a method drew, once it is known to be pictures: a method may be another package's.
+
+    Raises:
+        UserError: it is of another type or shape; none of it is written.
+    """
+    found = np.asarray(images)
+    if found.dtype != np.uint8 or found.shape != shape:
+        raise UserError(
+            f"generate.methods.{name}: draw returned an array of {found.dtype} {list(found.shape)}, "
+            f"expected uint8 {list(shape)}"
+        )
+    return found
 
 
 def _batches(rows: pd.DataFrame, size: int) -> Iterator[pd.DataFrame]:

@@ -28,7 +28,8 @@ def write_report(config: Config) -> Path:
     sections = [name for name in config.model_dump() if name != "outputs"]
     consent.recheck(config.dataset, load(run).frame["path"])
     wanted = stage.key(config, "report", sections, folders)
-    if stage.is_done(folder, wanted) and page.exists():
-        return folder
-    files.write_bytes(page, render("report.html.j2", **describe(run)))
-    return stage.finish(folder, wanted, started, extra={"page": {"report.html": files.digest(page)}})
+    with stage.alone(folder):
+        if not (stage.is_done(folder, wanted) and page.exists()):
+            files.write_bytes(page, render("report.html.j2", **describe(run)))
+            stage.finish(folder, wanted, started, extra={"page": {"report.html": files.digest(page)}})
+    return folder

@@ -52,14 +52,16 @@ def free_store(outputs: str | Path = "outputs", dry_run: bool = False) -> dict[s
         UserError: there is no such folder.
     """
     outputs = Path(outputs)
-    # every link counts, one that a killed process did not put into its place, too
-    links = [path for folder in _folders(outputs) for path in folder.iterdir() if path.is_symlink()]
-    used = {path.resolve() for path in links}
+    _folders(outputs)  # refuses a folder that is not there
     freed = {}
     for entry in sorted((outputs / STORE).glob("*")):
-        if not entry.is_dir() or entry.resolve() in used or _is_busy(entry):
+        if not entry.is_dir() or entry.name.startswith("."):
             continue
-        freed[entry.name] = _mib(entry)
+        size = _mib(entry)
+        # asked last and for each: freeing the others takes time, in which a run may have begun that needs this one
+        if entry.resolve() in _used(outputs) or _is_busy(entry):
+            continue
+        freed[entry.name] = size
         if not dry_run:
             gone = entry.with_name(f".freed-{entry.name}")  # at once: half of it must never be taken for the whole
             entry.rename(gone)
@@ -70,6 +72,12 @@ def free_store(outputs: str | Path = "outputs", dry_run: bool = False) -> dict[s
     return freed
 
 
+def _used(outputs: Path) -> set[Path]:
+    """What the runs refer to. Every link counts, one that a killed process did not put into its place, too."""
+    links = (path for folder in _folders(outputs) for path in folder.iterdir() if path.is_symlink())
+    return {path.resolve() for path in links}
+
+
 def _folders(outputs: Path) -> list[Path]:
     if not outputs.is_dir():
         raise UserError(f"{outputs}: no such folder; expected one that holds runs, e.g. outputs")
@@ -78,8 +86,15 @@ def _folders(outputs: Path) -> list[Path]:
 
 def _run(folder: Path) -> Run:
     done = [name for name in (*STAGES, "report") if (folder / name / "manifest.json").exists()]
-    verdict = verdict_on(read_results(folder)).headline if "evaluate" in done else ""
-    return Run(folder.name, done, _mib(folder), verdict)
+    return Run(folder.name, done, _mib(folder), _verdict(folder) if "evaluate" in done else "")
+
+
+def _verdict(folder: Path) -> str:
+    """The headline; of a run whose results cannot be read, why: the others are listed all the same."""
+    try:
+        return verdict_on(read_results(folder)).headline
+    except UserError as error:
+        return str(error)
 
 
 def _mib(folder: Path) -> float:
