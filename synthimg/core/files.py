@@ -6,7 +6,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,19 @@ def write_blocks(path: Path, shape: tuple[int, ...], blocks: Iterable[Any]) -> N
 def part_of(path: Path) -> Path:
     """Where a file lies until it is whole; the same for every try, so that a killed one leaves nothing behind."""
     return path.with_name(f".{path.name}.part")
+
+
+def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let a folder appear whole: written beside its place, then renamed.
+
+    Args:
+        write: fills the empty folder that it is given.
+    """
+    part = part_of(folder)
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    write(part)
+    part.replace(folder)
 
 
 def write_json(path: Path, value: Any) -> None:

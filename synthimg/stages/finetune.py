@@ -3,7 +3,6 @@ ControlNet."""
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -270,7 +269,7 @@ def _train(training: Training, place: Path, build: Callable[[Training], Part]) -
         part = build(training)
         _run_loop(training, part)
         if accelerator.is_main_process:
-            _appear(place, part.save)
+            files.write_folder(place, part.save)
     accelerator.wait_for_everyone()
 
 
@@ -345,12 +344,3 @@ def _validate(training: Training, step: Step, path: Path) -> None:
     for i, image in enumerate(images):
         sheet.paste(Image.fromarray(image), (i % SHEET_COLUMNS * side, i // SHEET_COLUMNS * side))
     files.write_image(path, sheet)
-
-
-def _appear(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let a folder appear whole: written beside its place, then renamed."""
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    write(part)
-    part.replace(folder)
