@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -75,8 +76,11 @@ def test_a_compiled_denoiser_sees_full_batches_and_draws_the_same_pictures(tmp_p
         config = parse(tree)
         prepare_dataset(config)
         finetune_model(config)
-        images = generate_images(config) / "images"
-        found.append([np.asarray(Image.open(path)).astype(int) for path in sorted(images.iterdir())])
+        made = generate_images(config)
+        # in the plan's order: an id holds the model's digest, and whether it was compiled is part of that
+        ids = pd.read_parquet(made / "plan.parquet")["id"]
+        files = [made / "images" / f"{name}.png" for name in ids]
+        found.append([np.asarray(Image.open(file)).astype(int) for file in files])
     assert set(seen) == {2, 4}  # two rows to a batch: alone in fine-tuning, doubled by guidance
     assert np.abs(np.array(found[0]) - np.array(found[1])).max() <= 1
 
