@@ -136,6 +136,7 @@ class Finetune(Section):
     """tensorboard, or the name of another tracker that accelerate knows (wandb, mlflow, ...), or none."""
 
 
+Compile = Literal["auto", "always", "never"]
 Defects = Literal["panel", "surface"]
 
 
@@ -229,7 +230,7 @@ class Config(Section):
     """embedded, a diffusers folder, a .safetensors checkpoint, or a hub id."""
     resolution: Annotated[int, Field(ge=32, multiple_of=8)] = 128
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    compile: Literal["auto", "always", "never"] = "auto"
+    compile: Compile = "auto"
     """Compile the denoiser (torch.compile). auto: on an NVIDIA GPU, where so many images are trained on or drawn that the
     minute it takes is won back."""
     dataset: Dataset

@@ -126,18 +126,9 @@ def test_where_no_model_draws_none_is_trained_or_even_looked_for(folders: tuple[
 
 def test_lora_loads_with_plain_diffusers_and_changes_the_picture(finished: Config, folders: tuple[Path, Path]) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(folders[1], safety_checker=None)
-    pipeline.set_progress_bar_config(disable=True)
-
-    def draw() -> np.ndarray:
-        generator = torch.Generator().manual_seed(0)
-        found = pipeline(
-            "a cracked panel", height=64, width=64, num_inference_steps=2, generator=generator, output_type="np"
-        )
-        return np.asarray(found.images)
-
-    before = draw()
+    before = tiny.drawn(pipeline)
     pipeline.load_lora_weights(finished.folder / "finetune" / "adapter")
-    assert np.abs(draw() - before).max() > 1e-4
+    assert np.abs(tiny.drawn(pipeline) - before).max() > 1e-4
 
 
 def test_controlnet_loads_with_plain_diffusers_and_has_learnt(finished: Config) -> None:

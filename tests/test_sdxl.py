@@ -98,18 +98,9 @@ def test_a_picture_follows_its_prompt_and_seed_alone(folder: Path, start: bool) 
 
 def test_a_lora_of_a_few_steps_loads_with_plain_diffusers_and_changes_the_picture(generated: Config, folder: Path) -> None:
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
-
-    def drawn() -> np.ndarray:
-        generator = torch.Generator().manual_seed(0)
-        found = pipeline(
-            "a cracked panel", height=64, width=64, num_inference_steps=2, generator=generator, output_type="np"
-        )
-        return np.asarray(found.images)
-
-    before = drawn()
+    before = tiny.drawn(pipeline)
     pipeline.load_lora_weights(generated.folder / "finetune" / "adapter")
-    assert np.abs(drawn() - before).max() > 1e-4
+    assert np.abs(tiny.drawn(pipeline) - before).max() > 1e-4
 
 
 def test_the_loss_of_every_step_is_written_and_validation_is_drawn(generated: Config) -> None:

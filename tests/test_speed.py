@@ -14,7 +14,7 @@ from PIL import Image
 from torch import nn
 
 from synthimg import finetune_model, generate_images, prepare_dataset, scenes
-from synthimg.config import Finetune, parse
+from synthimg.config import Compile, Finetune, parse
 from synthimg.core.device import CPU
 from synthimg.diffusion import adapters, base, speed
 
@@ -59,7 +59,7 @@ def test_lighter_weights_change_nothing_under_autocast(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "passes", "expected"), [("never", 10**9, False), ("always", 1, True), ("auto", 10**9, False)]
 )
-def test_when_compiling_pays_on_a_cpu(setting: speed.Compile, passes: int, expected: bool) -> None:
+def test_when_compiling_pays_on_a_cpu(setting: Compile, passes: int, expected: bool) -> None:
     assert speed.pays(setting, CPU, passes) is expected
 
 

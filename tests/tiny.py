@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -91,6 +92,14 @@ def sdxl(folder: Path) -> Path:
     )  # fmt: skip
     pipeline.save_pretrained(folder)
     return folder
+
+
+def drawn(pipeline: Any) -> np.ndarray:
+    """A picture that diffusers' own pipeline draws, always from the same noise: [1, 64, 64, 3] in [0, 1]."""
+    pipeline.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(0)
+    found = pipeline("a cracked panel", height=64, width=64, num_inference_steps=2, generator=generator, output_type="np")
+    return np.asarray(found.images)
 
 
 def files(folder: Path) -> list[Path]:

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import yaml
 
@@ -161,6 +161,25 @@ def enter(folder: Path, wanted: dict[str, Any], also: Any = None) -> Path:
     else:
         begin(folder, wanted)
     return folder
+
+
+class Processes(Protocol):
+    """What is asked of accelerate's `PartialState`."""
+
+    @property
+    def is_main_process(self) -> bool: ...
+
+    def wait_for_everyone(self) -> None: ...
+
+
+def enter_together(folder: Path, wanted: dict[str, Any], processes: Processes, also: Any = None) -> bool:
+    """`enter` for a stage on which several processes work: the main one enters. Returns whether the work is done already."""
+    if processes.is_main_process:
+        enter(folder, wanted, also)
+    processes.wait_for_everyone()
+    done = is_done(folder, wanted)
+    processes.wait_for_everyone()  # all have looked before one writes
+    return done
 
 
 def _address(wanted: dict[str, Any], also: Any) -> str:

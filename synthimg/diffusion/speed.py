@@ -3,13 +3,12 @@ for the matrix units, compiled kernels. Measured in docs/performance.md."""
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
-Compile = Literal["auto", "always", "never"]
+from ..config import Compile
+
 COMPILE_PASSES = 20_000
 """Samples through the denoiser from which on compiling pays: it takes about a minute and halves the time of the rest."""
 
@@ -61,12 +60,12 @@ def decode_half(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     return last(hidden.float())
 
 
-def decode_batch(device: torch.device, pixels: int, free: float = 0.5) -> int:
-    """How many images are decoded at once: what fits into a share of a GPU's free memory; one on other devices.
+def decode_batch(device: torch.device, pixels: int) -> int:
+    """How many images are decoded at once: what fits into half of a GPU's free memory; one on other devices.
 
     Args:
         pixels: of one image.
     """
     if device.type != "cuda":
         return 1
-    return max(1, min(16, int(torch.cuda.mem_get_info(device)[0] * free / (pixels * DECODE_BYTES))))
+    return max(1, min(16, int(torch.cuda.mem_get_info(device)[0] / 2 / (pixels * DECODE_BYTES))))

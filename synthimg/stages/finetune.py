@@ -89,13 +89,8 @@ def finetune_model(config: Config) -> Path:
     if config.draws:
         key["inputs"]["base"] = digest_of_base(config.base)
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
-    if processes.is_main_process:
-        # each process draws a batch of its own, so with another number of them another model comes out
-        stage.enter(folder, key, also=processes.num_processes)
-    processes.wait_for_everyone()
-    done = stage.is_done(folder, key)
-    processes.wait_for_everyone()  # all have looked before one writes
-    if done:
+    # each process draws a batch of its own, so with another number of them another model comes out
+    if stage.enter_together(folder, key, processes, also=processes.num_processes):
         return folder
     facts = _train_parts(config, folder, prepared) if config.draws else {}
     if processes.is_main_process:

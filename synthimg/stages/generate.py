@@ -51,12 +51,7 @@ def generate_images(config: Config) -> Path:
     key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
     key["inputs"] |= {name: files.digest(file) for name, file in code_from_outside(config.generate.methods).items()}
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
-    if processes.is_main_process:
-        stage.enter(folder, key)
-    processes.wait_for_everyone()
-    done = stage.is_done(folder, key)
-    processes.wait_for_everyone()  # all have looked before one writes
-    if done:
+    if stage.enter_together(folder, key, processes):
         return folder
     started = time.monotonic()
     if processes.is_main_process and not (folder / "plan.parquet").exists():
