@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .pipeline import run
     from .pretrain.training import pretrain_base
     from .reporting.compare import compare_runs
+    from .stages.classify import classify_images
     from .stages.evaluate import evaluate_run
     from .stages.filter import filter_images
     from .stages.finetune import finetune_model
@@ -31,6 +32,7 @@ __all__ = [
     "Config",
     "UserError",
     "augment_dataset",
+    "classify_images",
     "compare_runs",
     "describe_machine",
     "evaluate_run",
@@ -52,6 +54,7 @@ _MODULES = {
     "Config": "config",
     "UserError": "errors",
     "augment_dataset": "tools.augment",
+    "classify_images": "stages.classify",
     "compare_runs": "reporting.compare",
     "describe_machine": "tools.doctor",
     "evaluate_run": "stages.evaluate",

@@ -10,9 +10,13 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .core import memory
 from .errors import UserError
+
+if TYPE_CHECKING:
+    from .config import Config
 
 EXAMPLES = {
     "run": "synthimg run configs/quickstart.yaml seed=1 name=quickstart-1",
@@ -20,6 +24,7 @@ EXAMPLES = {
     "finetune": "accelerate launch -m synthimg finetune configs/sd15-lora.yaml dataset.path=/data/ham10000",
     "generate": "synthimg generate configs/quickstart.yaml",
     "filter": "synthimg filter configs/quickstart.yaml",
+    "classify": "synthimg classify configs/quickstart.yaml part.fold=0 part.draw=2",
     "evaluate": "synthimg evaluate configs/quickstart.yaml",
     "report": "synthimg report configs/quickstart.yaml",
     "compare": "synthimg compare outputs/quickstart outputs/quickstart-1",
@@ -36,6 +41,7 @@ HELP = {
     "finetune": "adapt the base model to the training images",
     "generate": "plan and draw rare-class images, then filter them",
     "filter": "accept or reject the drawn images",
+    "classify": "train every arm's classifier on each part",
     "evaluate": "image quality and, above all, recall on real images",
     "report": "one self-contained HTML page",
     "compare": "recall reports of several runs side by side",
@@ -46,7 +52,7 @@ HELP = {
     "doctor": "what this machine can run",
     "pretrain": "train the embedded base model from scratch",
 }
-STAGE_VERBS = ("run", "prepare", "finetune", "generate", "filter", "evaluate", "report")
+STAGE_VERBS = ("run", "prepare", "finetune", "generate", "filter", "classify", "evaluate", "report")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -105,8 +111,6 @@ def parser() -> argparse.ArgumentParser:
         if name in STAGE_VERBS:
             sub.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
             sub.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change keys of the configuration")
-            if name == "run":
-                sub.add_argument("--repeats", type=_count, default=1, metavar="N", help="run it N times, from N seeds")
             if name == "generate":
                 sub.add_argument(
                     "--preview", action="store_true", help="only draw a picture of each cell of the attribute grid"
@@ -144,48 +148,37 @@ def _stage(options: argparse.Namespace) -> None:
     config = load_config(options.config, options.overrides)
     from . import pipeline as flow
     from .core.stage import check
-    from .reporting.repeats import configurations
 
-    repeated = configurations(config, options.repeats) if options.verb == "run" and options.repeats > 1 else []
     first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun starts, one judges and speaks for all
-    say = _say if first else lambda text: None
-    for one in repeated or [config]:
-        check(one)
+    check(config)
     if getattr(options, "preview", False):
         from .tools.preview import preview_grid
 
         print(f"done: {preview_grid(config)}")
         return
-    if repeated:
-        for one in repeated:
-            say(f"== {one.name}")
-            flow.run(one, announce=say)
-        if first:
-            _compared([one.folder for one in repeated])
-        return
     if options.verb == "run":
-        flow.run(config, announce=say)
+        flow.run(config, announce=_say if first else lambda text: None)
     else:
-        flow.STAGES[options.verb](config)
-        if options.verb == "generate" and first:
-            flow.STAGES["filter"](config)
+        before = {"evaluate": ["classify"]}.get(options.verb, []) if first else []
+        for name in [*before, options.verb, *(["filter"] if options.verb == "generate" and first else [])]:
+            flow.STAGES[name](config)
     if not first:
         return
-    if options.verb in ("run", "evaluate", "report"):
-        _closing(config.folder)
+    if options.verb in ("run", "evaluate", "report") and not config.part:
+        _closing(config)
     else:
         print(f"done: {config.folder}")
 
 
-def _closing(folder: Path) -> None:
+def _closing(config: Config) -> None:
     from .pipeline import timings
     from .reporting.compare import table
     from .reporting.runs import load
 
     print()
-    (evaluated,) = load([folder])
+    (evaluated,) = load([config.root])
     print(table([evaluated]))
-    spent = timings(folder)
+    spent = timings(config)
     minutes = sum(entry["seconds"] for entry in spent.values()) / 60
     peak = max((entry["peak_memory_mib"] for entry in spent.values()), default=0)
     parts = ", ".join(f"{name} {entry['seconds']:.0f} s" for name, entry in spent.items())
@@ -193,35 +186,21 @@ def _closing(folder: Path) -> None:
     print(f"\n{evaluated.verdict.headline}")
     for text in evaluated.verdict.sentences()[1:]:
         print(f"  - {text}")
-    page = folder / "report.html"
+    page = config.root / "report.html"
     if page.exists():
         print(f"\nreport: {page}")
 
 
 def _compare(options: argparse.Namespace) -> None:
-    _compared(options.runs, options.to)
-
-
-def _compared(runs: list[Path], to: Path | None = None) -> None:
     from .reporting.compare import compare_runs, table
-    from .reporting.repeats import group_repeats, lines
     from .reporting.runs import load
 
-    page, loaded = compare_runs(runs, to), load(runs)
-    print(f"\n{table(loaded)}\n")
-    for text in lines(group_repeats(loaded)):
-        print(text)
-    print(f"comparison: {page}")
+    page = compare_runs(options.runs, options.to)
+    print(f"\n{table(load(options.runs))}\n\ncomparison: {page}")
 
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, found '{text}'")
-    return int(text)
 
 
 def _augment(options: argparse.Namespace) -> None:

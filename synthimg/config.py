@@ -5,6 +5,7 @@ Unknown keys are refused by name, `key.sub=value` overrides come from the comman
 
 from __future__ import annotations
 
+import itertools
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -75,8 +76,16 @@ class Dataset(Section):
     """Keep only these labels. Default: all."""
     rare_class: str
     """The label whose recall is to rise."""
-    rare_budget: Annotated[int, Field(ge=1)] | None = None
-    """Cut the rare class to this many training images; the rest is held in reserve for the `oracle` arm."""
+    rare_budget: Annotated[int, Field(ge=0)] | None = None
+    """Cut the rare class to this many training images, drawn at random; the rest is held in reserve for the `oracle` arm.
+    0: none at all, so only methods and arms that need no real rare image remain."""
+    rare_groups: Positive | None = None
+    """Take the images of the budget from as few groups as hold them, but at least this many: a first batch of modules,
+    the first patients. Groups come in drawn order. Default: from all groups."""
+    deployment: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
+    """Where the classifier will be used, by attribute: {type: [poly]}. Validation and test images come from there, real rare
+    training images from elsewhere, the other classes' training images from everywhere; the oracle also has the rare images
+    from there. The synthetic images are asked for as they are there."""
     prompts: str
     """Caption templates and attribute axes: a file, or the name of one in prompts/ (e.g. `solar-cell`)."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
@@ -136,6 +145,9 @@ class Finetune(Section):
     """tensorboard, or the name of another tracker that accelerate knows (wandb, mlflow, ...), or none."""
 
 
+PARTS = "parts"
+"""The folder of a run in which its parts lie, where it has several."""
+DRAWS = 4
 Compile = Literal["auto", "always", "never"]
 Defects = Literal["panel", "surface"]
 
@@ -191,7 +203,8 @@ class Filter(Section):
 
 
 class Evaluate(Section):
-    seeds: Positive = 5
+    seeds: Positive | None = None
+    """Classifiers of each arm, in every part. Default: 5 on one split, 1 with folds."""
     classifier: ClassifierName = "head"
     """head: linear head on frozen ImageNet features; finetune: the whole backbone is trained; module:function: a classifier
     of your own (docs/extending.md)."""
@@ -220,6 +233,13 @@ class Evaluate(Section):
     """Local file with torch-fidelity's Inception weights."""
 
 
+class Part(Section):
+    """One fold, with one draw of the rare training images."""
+
+    fold: Annotated[int, Field(ge=0)] = 0
+    draw: Annotated[int, Field(ge=0)] = 0
+
+
 class Config(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     """Name of the run; its results lie in <outputs>/<name>."""
@@ -229,6 +249,15 @@ class Config(Section):
     base: str = "embedded"
     """embedded, a diffusers folder, a .safetensors checkpoint, or a hub id."""
     resolution: Annotated[int, Field(ge=32, multiple_of=8)] = 128
+    folds: Positive = 5
+    """Cross-validation by group: the groups go into so many folds, and each fold is tested once by models, filters,
+    thresholds and classifiers that never saw it. 1: one split by `dataset.split`, for data with thousands of rare test
+    images. Else 3 or more: a fold for the test, one for the thresholds, the others for training."""
+    draws: Positive | None = None
+    """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` and no
+    method that draws with a model; else 1."""
+    part: Part | None = None
+    """Work on this part alone, `part.fold=2 part.draw=0`, as on several machines; the evaluation pools all parts."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: Compile = "auto"
     """Compile the denoiser (torch.compile). auto: on an NVIDIA GPU, where so many images are trained on or drawn that the
@@ -240,12 +269,36 @@ class Config(Section):
     evaluate: Evaluate = Evaluate()
 
     @property
-    def folder(self) -> Path:
+    def root(self) -> Path:
         """The run's folder."""
         return Path(self.outputs) / self.name
 
     @property
-    def draws(self) -> bool:
+    def folder(self) -> Path:
+        """Where the stages' work lies: in the run's folder, or in that of the part."""
+        return self.root / PARTS / f"fold{self.part.fold}-draw{self.part.draw}" if self.part else self.root
+
+    @property
+    def parts(self) -> list[Config]:
+        """The configuration of each part, draw by draw; only itself for a part, or a run that has no others."""
+        if self.part or (self.folds == 1 and self.redraws == 1):
+            return [self]
+        both = itertools.product(range(self.redraws), range(self.folds))
+        return [self.model_copy(update={"part": Part(fold=fold, draw=draw)}) for draw, fold in both]
+
+    @property
+    def redraws(self) -> int:
+        """How many draws of the rare training images there are."""
+        cut = self.dataset.rare_budget is not None
+        return self.draws or (DRAWS if self.folds > 1 and cut and not self.draws_with_model else 1)
+
+    @property
+    def trainings(self) -> int:
+        """How many classifiers each arm has in every part."""
+        return self.evaluate.seeds or (5 if self.folds == 1 else 1)
+
+    @property
+    def draws_with_model(self) -> bool:
         """Whether a model draws any of the images."""
         methods = set(self.generate.methods)
         return bool(methods - base.composed(methods))
@@ -294,6 +347,10 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
     except ValidationError as error:
         problems = [_describe(problem) for problem in error.errors()]
         raise UserError(f"{where}: " + "; ".join(problems)) from error
+    if config.folds == 2:
+        raise UserError(f"{where}: folds: is 2; expected 1, or 3 and more: one tests, one sets thresholds, the others train")
+    if config.part and (config.part.fold >= config.folds or config.part.draw >= config.redraws):
+        raise UserError(f"{where}: part: there are {config.folds} folds and {config.redraws} draws, counted from 0")
     shares = config.dataset.split
     if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
         raise UserError(f"{where}: dataset.split: train, validation and test must add up to 1")

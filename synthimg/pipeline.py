@@ -10,6 +10,7 @@ from .config import Config
 from .core.device import choose_device
 from .diffusion import base
 from .evaluation.custom import find_classifier
+from .stages.classify import classify_images
 from .stages.evaluate import evaluate_run
 from .stages.filter import filter_images
 from .stages.finetune import finetune_model
@@ -18,27 +19,53 @@ from .stages.prepare import prepare_dataset
 from .stages.report import write_report
 from .vision.features import choose
 
-STAGES: dict[str, Callable[[Config], Path]] = {
-    "prepare": prepare_dataset,
+EACH: dict[str, Callable[[Config], Path]] = {
     "finetune": finetune_model,
     "generate": generate_images,
     "filter": filter_images,
+    "classify": classify_images,
+}
+"""The stages that work on one part of a run after the other."""
+STAGES: dict[str, Callable[[Config], Path]] = {
+    "prepare": prepare_dataset,
+    **EACH,
     "evaluate": evaluate_run,
     "report": write_report,
 }
 
 
 def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> Path:
-    """Run every stage that is not done yet; returns the report.
+    """Run every stage that is not done yet; returns the report. With `part`, only that part, and its folder.
 
     Args:
-        announce: told each stage's name before it starts.
+        announce: told each stage's name, and which part it works on, before it starts.
     """
     foresee(config)
-    for number, (name, stage) in enumerate(STAGES.items(), 1):
-        announce(f"[{number}/{len(STAGES)}] {name}")
-        stage(config)
-    return config.folder / "report.html"
+    parts, numbers = config.parts, {name: number for number, name in enumerate(STAGES, 1)}
+
+    def tell(name: str, where: str = "") -> None:
+        announce(f"[{numbers[name]}/{len(STAGES)}] {name}{where}")
+
+    tell("prepare")
+    prepare_dataset(config.model_copy(update={"part": None}))
+    for one in parts:
+        for name, stage in EACH.items():
+            tell(name, _words(one))
+            stage(one)
+    if config.part:
+        return config.folder
+    for name in ("evaluate", "report"):
+        tell(name)
+        STAGES[name](config)
+    return config.root / "report.html"
+
+
+def _words(config: Config) -> str:
+    """Which part it is, for people, who count from 1."""
+    if not config.part:
+        return ""
+    draw = f", draw {config.part.draw + 1} of {config.redraws}" if config.redraws > 1 else ""
+    return f" (fold {config.part.fold + 1} of {config.folds}{draw})"
 
 
 def foresee(config: Config) -> None:
@@ -47,17 +74,27 @@ def foresee(config: Config) -> None:
     Raises:
         UserError: as those stages raise it.
     """
-    if not (config.folder / "generate" / "manifest.json").exists():
+    if any(not (part.folder / "generate" / "manifest.json").exists() for part in config.parts):
         choose_device(config.device)
-        if config.draws:
+        if config.draws_with_model:
             base.find(config.base)
-    if not (config.folder / "evaluate" / "manifest.json").exists():
+    if not (config.root / "evaluate" / "manifest.json").exists():
         choose(config.evaluate)
         if ":" in config.evaluate.classifier:
             find_classifier(config.evaluate.classifier)
 
 
-def timings(folder: Path) -> dict[str, dict[str, float]]:
-    """Seconds and peak memory (MiB) of each finished stage of a run."""
-    folders = {name: folder / ("dataset" if name == "prepare" else name) / "timing.json" for name in STAGES}
-    return {name: json.loads(path.read_text()) for name, path in folders.items() if path.exists()}
+def timings(config: Config) -> dict[str, dict[str, float]]:
+    """Seconds and peak memory (MiB) of each finished stage of a run, over all its parts."""
+    found = {}
+    for name in STAGES:
+        folders = [part.folder / name for part in config.parts] if name in EACH else [config.root / _folder(name)]
+        spent = [json.loads((folder / "timing.json").read_text()) for folder in folders if (folder / "timing.json").exists()]
+        if spent:
+            found[name] = {"seconds": sum(one["seconds"] for one in spent),
+                           "peak_memory_mib": max(one["peak_memory_mib"] for one in spent)}  # fmt: skip
+    return found
+
+
+def _folder(stage: str) -> str:
+    return "dataset" if stage == "prepare" else stage

@@ -140,6 +140,7 @@ def settings(data: Path, outputs: Path, base: Path | str, **changes: Any) -> dic
         "base": str(base),
         "resolution": 64,
         "device": "cpu",
+        "folds": 1,
         "dataset": {
             "path": str(data), "table": "metadata.csv", "mask": "{mask}", "group_column": "part", "rare_class": "cracked",
             "rare_budget": 10, "prompts": str(Path(__file__).parent / "panel.yaml"),

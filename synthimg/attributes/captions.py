@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from string import Formatter
+from types import MappingProxyType
 from typing import Literal, Self
 
 import numpy as np
@@ -188,8 +190,13 @@ def record_caption(prompts: Prompts, identity: str, label: str, chosen: dict[str
     return describe(prompts, derive(0, "caption", identity), label, chosen)
 
 
-def grid(prompts: Prompts, axes: list[str]) -> list[dict[str, str]]:
+def grid(
+    prompts: Prompts, axes: list[str], within: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[dict[str, str]]:  # fmt: skip
     """Every combination of categories along the axes, the last axis changing fastest; no axes: all attributes.
+
+    Args:
+        within: of these attributes only these categories, such as those of the place where the classifier will be used.
 
     Raises:
         UserError: an axis that the prompts file does not declare.
@@ -199,5 +206,7 @@ def grid(prompts: Prompts, axes: list[str]) -> list[dict[str, str]]:
         there = ", ".join(prompts.attributes) or "none"
         raise UserError(f"generate.axes: no attribute '{unknown[0]}' in the prompts file; there are: {there}")
     names = axes or list(prompts.attributes)
-    return [dict(zip(names, combination, strict=True))
-            for combination in product(*(prompts.attributes[name].values for name in names))]  # fmt: skip
+    kept = {
+        name: [value for value in prompts.attributes[name].values if value in within.get(name, [value])] for name in names
+    }
+    return [dict(zip(names, combination, strict=True)) for combination in product(*kept.values())]

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+CACHE = ".cache"
+"""The folder beside the runs for what is found by content; it may be deleted at any time."""
+
 
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""

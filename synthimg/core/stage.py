@@ -14,16 +14,16 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, wraps
 from importlib.metadata import PackageNotFoundError, distributions, version
 from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
 
-from ..config import Config
+from ..config import PARTS, Config
 from ..errors import UserError
 from .files import digest, part_of, write_bytes, write_json
 
@@ -37,14 +37,16 @@ _locks: dict[Path, int] = {}
 
 
 def check(config: Config) -> Path:
-    """The run's folder, once it is known to hold this configuration or nothing yet; writes nothing.
+    """The folder of the run, or of the part, once the run's is known to hold this configuration or nothing yet.
+
+    It writes nothing.
 
     Raises:
-        UserError: the folder belongs to another configuration, or to something else.
+        UserError: the run's folder belongs to another configuration, or to something else.
     """
-    folder = config.folder
+    folder = config.root
     recorded = folder / "config.yaml"
-    mine = config.model_dump(mode="json", exclude={"outputs"})
+    mine = recorded_part(config)
     # a configuration for which nothing was finished, say one that was refused, may be mended in place
     if recorded.exists() and any(folder.glob("*/manifest.json")):
         try:
@@ -59,11 +61,16 @@ def check(config: Config) -> Path:
                 f"nothing was changed. Choose another name, e.g. name={config.name}-2: what does not depend on these "
                 "is taken over"
             )
-        return folder
+        return config.folder
     others = folder.is_dir() and any(path.name != part_of(recorded).name for path in folder.iterdir())
     if others and not recorded.exists():  # asked last: another process may just have written it
         raise UserError(f"{folder}: exists, is not empty and is not a run of synthimg; choose another name")
-    return folder
+    return config.folder
+
+
+def recorded_part(config: Config) -> dict[str, Any]:
+    """What a run's config.yaml holds: all that is the same for its parts, and does not name the place."""
+    return config.model_dump(mode="json", exclude={"outputs", "part"})
 
 
 def claim(config: Config) -> Path:
@@ -72,13 +79,14 @@ def claim(config: Config) -> Path:
     Raises:
         UserError: the folder belongs to another configuration (nothing is touched), or cannot be written.
     """
-    folder = check(config)
+    check(config)
+    folder = config.root
     if any(folder.glob("*/manifest.json")):
         return folder
-    mine = config.model_dump(mode="json", exclude={"outputs"})
+    text = yaml.safe_dump(recorded_part(config), sort_keys=False, allow_unicode=True)
     try:
         with alone(folder):
-            write_bytes(folder / "config.yaml", yaml.safe_dump(mine, sort_keys=False, allow_unicode=True).encode())
+            write_bytes(folder / "config.yaml", text.encode())
     except OSError as error:
         raise UserError(f"{folder}: cannot be written: {error.strerror}") from error
     return folder
@@ -105,11 +113,25 @@ def flat(tree: Any, prefix: str = "") -> dict[str, str]:
 def key(config: Config, name: str, sections: Iterable[str], after: Iterable[Path] = ()) -> dict[str, Any]:
     """What a stage's result depends on: its part of the configuration and the manifests of the stages before it."""
     tree = config.model_dump(mode="json")
+    part = {"folds": config.folds, "part": tree["part"]} if config.part else {}
     return {
         "stage": name,
-        "config": {section: tree[section] for section in sections},
-        "inputs": {folder.name: digest(folder / "manifest.json") for folder in after},
+        "config": {section: tree[section] for section in sections} | part,
+        "inputs": {folder.relative_to(config.root).as_posix(): digest(folder / "manifest.json") for folder in after},
     }
+
+
+def over_parts(stage: Callable[[Config], Path]) -> Callable[[Config], Path]:
+    """A stage that does its work for each part of a run, one after the other. It returns the folder of the work; where there
+    are several, the run's.
+    """
+
+    @wraps(stage)
+    def each(config: Config) -> Path:
+        folders = [stage(part) for part in config.parts]
+        return folders[0] if len(folders) == 1 else config.root
+
+    return each
 
 
 def require(folder: Path, what: str, command: str = "") -> None:
@@ -152,7 +174,7 @@ def enter(folder: Path, wanted: dict[str, Any], also: Any = None) -> Path:
     mine = begun.exists() and json.loads(begun.read_text()) == wanted
     if not (mine or real or (folder / "manifest.json").exists()):
         with alone(folder.parent):
-            _link(folder, folder.parents[1] / STORE / _address(wanted, also))
+            _link(folder, _outputs(folder.parent) / STORE / _address(wanted, also))
     if is_done(folder, wanted):
         return folder
     _lock(folder)
@@ -180,6 +202,12 @@ def enter_together(folder: Path, wanted: dict[str, Any], processes: Processes, a
     done = is_done(folder, wanted)
     processes.wait_for_everyone()  # all have looked before one writes
     return done
+
+
+def _outputs(folder: Path) -> Path:
+    """The outputs folder that holds a run, or the run of a part."""
+    is_part = folder.parent.name == PARTS and (folder.parents[1] / "config.yaml").exists()
+    return folder.parents[2] if is_part else folder.parent
 
 
 def _address(wanted: dict[str, Any], also: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from ..attributes import captions
 from ..config import Config
 from ..core import files, stage
 from ..errors import UserError
+from . import splits
 
 
 class Prepared(NamedTuple):
@@ -30,17 +30,20 @@ class Prepared(NamedTuple):
         return {name: row for row, name in enumerate(self.frame["id"])}
 
 
-def load(run: Path) -> Prepared:
-    """Open `<run>/dataset/`.
+def load(config: Config) -> Prepared:
+    """Open `<run>/dataset/` as the run, or its part, sees it: for a part, the column `split` is the part's own.
 
     Raises:
-        UserError: the prepare stage has not finished there.
+        UserError: the prepare stage has not finished there, or the part's splits lack images.
     """
-    folder = run / "dataset"
+    folder = config.root / "dataset"
     stage.require(folder, "the data set is not prepared", "prepare")
-    masks = folder / "masks.npy"
+    masks, frame = folder / "masks.npy", pd.read_parquet(folder / "records.parquet")
+    if config.part:
+        frame["split"] = splits.split_of(frame, config)
+        splits.check_splits(frame, config.dataset.rare_class, config.dataset.rare_budget)
     return Prepared(
-        pd.read_parquet(folder / "records.parquet"),
+        frame,
         np.load(folder / "pixels.npy", mmap_mode="r"),
         np.load(masks, mmap_mode="r") if masks.exists() else None,
     )
@@ -52,7 +55,7 @@ def prompts_of(config: Config) -> captions.Prompts:
     Raises:
         UserError: it is not the one that the data set was prepared with.
     """
-    file, folder = captions.find(config.dataset.prompts), config.folder / "dataset"
+    file, folder = captions.find(config.dataset.prompts), config.root / "dataset"
     stage.require(folder, "the data set is not prepared", "prepare")
     if json.loads((folder / "manifest.json").read_text())["inputs"].get("prompts") != files.digest(file):
         raise UserError(f"{file}: has changed since {folder} was prepared with it; nothing was changed. Choose another name")

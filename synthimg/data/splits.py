@@ -1,19 +1,20 @@
 """Which record is for training, validation or test: by group, stratified by class, from the seed alone.
 
-Pure functions of (id, label, group, seed): the order of the rows does not matter.
+With folds, `fold_of` deals out the groups once, and `split_of` says what a fold's images are for in one part of the run. All
+are pure functions of (id, label, group, attributes, seed): the order of the rows does not matter.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ..config import Split
+from ..config import Config, Dataset, Part, Split
 from ..core.seeds import derive
 from ..errors import UserError
 
@@ -58,18 +59,65 @@ def assign(labels: Sequence[str], groups: Sequence[str], rare_class: str, shares
     Raises:
         UserError: the rare class has too few groups to be in all three.
     """
+    found = sum(label == rare_class for label in strata(labels, groups, rare_class).values())
+    _check_rare(rare_class, found, labels, shares)
+    return dealt(labels, groups, rare_class, shares.model_dump(), seed)  # each above 0: _check_rare sees to it
+
+
+def dealt(
+    labels: Sequence[str], groups: Sequence[str], rare_class: str, shares: dict[str, float], seed: int,
+    place: Sequence[str] | None = None,
+) -> list[str]:  # fmt: skip
+    """Whole groups dealt out to parts of these shares; returns each record's part.
+
+    Args:
+        place: further strata, such as the site, per record; a group counts where most of its images are.
+    """
     stratum = strata(labels, groups, rare_class)
     sizes = Counter(group for label, group in zip(labels, groups, strict=True) if label == stratum[group])
-    members: dict[str, list[str]] = defaultdict(list)
+    places: dict[str, Counter[str]] = defaultdict(Counter)
+    for group, name in zip(groups, place or [""] * len(groups), strict=True):
+        places[group][name] += 1
+    members: dict[tuple[str, str], list[str]] = defaultdict(list)
     for group, label in stratum.items():
-        members[label].append(group)
-    _check_rare(rare_class, len(members[rare_class]), labels, shares)
-    wanted = shares.model_dump()  # each above 0: _check_rare sees to it
+        members[label, min(places[group], key=lambda name: (-places[group][name], name))].append(group)
     chosen: dict[str, str] = {}
-    for label, own in members.items():
+    for (label, _), own in members.items():
         order = sorted(own, key=lambda group: (derive(seed, "split", label, group), group))
-        chosen |= _fill({group: sizes[group] for group in order}, wanted)
+        chosen |= _fill({group: sizes[group] for group in order}, shares)
     return [chosen[group] for group in groups]
+
+
+def fold_of(frame: pd.DataFrame, rare: str, deployment: Mapping[str, Sequence[str]], folds: int, seed: int) -> list[int]:
+    """The fold of every record: whole groups, every class spread evenly, within the deployment's conditions and elsewhere.
+
+    Args:
+        frame: columns `label`, `group`, and the attributes that `deployment` names.
+
+    Raises:
+        UserError: where the classifier will be used, a class has too few groups for a test and a threshold in every fold.
+    """
+    there = is_there(frame, deployment)
+    for what, rows in ((f"'{rare}'", frame["label"] == rare), ("the other classes", frame["label"] != rare)):
+        found = frame.loc[rows & there, "group"].nunique()
+        if found < folds:
+            where = " of dataset.deployment" if deployment else ""
+            raise UserError(
+                f"folds: {folds} folds need as many groups of {what}{where}, there are {found}; "
+                "choose fewer folds, or add images of other groups"
+            )
+    shares = {str(fold): 1 / folds for fold in range(folds)}
+    return [
+        int(fold) for fold in dealt(list(frame["label"]), list(frame["group"]), rare, shares, seed, list(there.astype(str)))
+    ]
+
+
+def is_there(frame: pd.DataFrame, deployment: Mapping[str, Sequence[str]]) -> pd.Series[bool]:
+    """Which records show the conditions of the deployment; all of them where it names none."""
+    found = pd.Series(True, frame.index)
+    for name, categories in deployment.items():
+        found &= frame[f"attribute.{name}"].isin(list(categories))
+    return found
 
 
 def _check_rare(rare_class: str, found: int, labels: Sequence[str], shares: Split) -> None:
@@ -90,17 +138,18 @@ def _check_rare(rare_class: str, found: int, labels: Sequence[str], shares: Spli
         )  # fmt: skip
 
 
-def check_splits(frame: pd.DataFrame, rare: str) -> None:
+def check_splits(frame: pd.DataFrame, rare: str, budget: int | None = None) -> None:
     """Refuse splits on which recall at a fixed specificity cannot be measured.
 
     Args:
         frame: columns `label` and `split`.
+        budget: with 0, no rare training image is asked for.
     """
     is_rare = frame["label"] == rare
     if is_rare.all():
         raise UserError(f"dataset.classes: every image is '{rare}'; recall needs images of other classes to tell it from")
     for split, wanted, what in (
-        ("train", is_rare, f"images of '{rare}'"),
+        *([] if budget == 0 else [("train", is_rare, f"images of '{rare}'")]),
         ("train", ~is_rare, "images of other classes"),
         ("validation", ~is_rare, "images of other classes (they set the threshold)"),
         ("test", is_rare, f"images of '{rare}'"),
@@ -111,40 +160,68 @@ def check_splits(frame: pd.DataFrame, rare: str) -> None:
 
 
 def _fill(sizes: dict[str, int], shares: dict[str, float]) -> dict[str, str]:
-    """Give each group, in the order given, to the split that lacks most of its share, among those it fits into."""
-    total = sum(sizes.values())
+    """Give each group, in the order given, to the part that lacks most of its share, among those it fits into."""
+    total, rank = sum(sizes.values()), {name: number for number, name in enumerate(shares)}
     room = {name: share * total for name, share in shares.items()}
     chosen: dict[str, str] = {}
     for group, size in sizes.items():
         fits = [name for name in room if room[name] >= size - 0.5]
         lack = {name: room[name] / (shares[name] * total) for name in fits} or room
-        name = max(lack, key=lambda name: (lack[name], -NAMES.index(name)))
+        name = max(lack, key=lambda name: (lack[name], -rank[name]))
         chosen[group] = name
         room[name] -= size
     least = min(LEAST, len(sizes) // len(shares))
     for name in shares:
         while (counts := Counter(chosen.values()))[name] < least:
-            donor = max(shares, key=lambda other: (counts[other], -NAMES.index(other)))
+            donor = max(shares, key=lambda other: (counts[other], -rank[other]))
             moved = min((group for group in chosen if chosen[group] == donor), key=lambda group: (sizes[group], group))
             chosen[moved] = name
     return chosen
 
 
-def reserve(
-    ids: Sequence[str], labels: Sequence[str], groups: Sequence[str], splits: Sequence[str],
-    rare_class: str, budget: int | None, seed: int,
-) -> list[str]:  # fmt: skip
-    """The splits with the rare training images beyond the budget moved to `reserve`.
+def split_of(frame: pd.DataFrame, config: Config) -> list[str]:
+    """What every record is for in one part of the run: train, validation, test, reserve (for the oracle), or unused.
 
-    Groups are kept in an order drawn from the seed until the budget is reached; the one that overshoots is cut in
-    two, which leaks nothing, because neither part is tested on.
+    Args:
+        frame: columns `id`, `label`, `group`, the attributes of the deployment, and `fold` where the run has folds.
     """
-    rare = [index for index, found in enumerate(labels) if found == rare_class and splits[index] == "train"]
-    if budget is None or len(rare) <= budget:
-        return list(splits)
-    rare.sort(key=lambda index: (derive(seed, "budget", groups[index]), groups[index], ids[index]))
-    beyond = set(rare[budget:])
-    return ["reserve" if index in beyond else split for index, split in enumerate(splits)]
+    dataset, part = config.dataset, config.part or Part()
+    if config.folds == 1:
+        groups = list(frame["group"])
+        first = assign(list(frame["label"]), groups, dataset.rare_class, dataset.split, config.seed)
+    else:
+        ahead = (frame["fold"] - part.fold) % config.folds
+        first = ["test" if step == 0 else "validation" if step == 1 else "train" for step in ahead]
+    found = np.array(first, object)
+    there, rare = is_there(frame, dataset.deployment).to_numpy(), (frame["label"] == dataset.rare_class).to_numpy()
+    found[~there & (found != "train")] = "unused"
+    offered = (found == "train") & rare & ~(there & bool(dataset.deployment))
+    kept = drawn(frame[offered], dataset, derive(config.seed, "budget", part.fold, part.draw))
+    lost = (found == "train") & rare & ~frame["id"].isin(kept).to_numpy()
+    # with a deployment the oracle shows what images from there would bring
+    found[lost] = np.where(there[lost], "reserve", "unused") if dataset.deployment else "reserve"
+    return list(found)
+
+
+def drawn(rare: pd.DataFrame, dataset: Dataset, seed: int) -> set[str]:
+    """Ids of the rare training images that stay.
+
+    Without `rare_groups` they are drawn at random from all; with it, from the first groups of an order drawn by seed which
+    hold the budget, at least so many.
+
+    Args:
+        rare: columns `id` and `group` of all that could be taken.
+    """
+    budget, least = dataset.rare_budget, dataset.rare_groups
+    pool = rare
+    if least is not None:
+        sizes = rare["group"].value_counts()
+        order = sorted(sizes.index, key=lambda group: (derive(seed, "group", group), group))
+        held = np.cumsum([sizes[group] for group in order])
+        enough = 0 if budget is None else int(np.searchsorted(held, budget)) + 1
+        pool = rare[rare["group"].isin(order[: max(enough, least)])]
+    order = sorted(pool["id"], key=lambda name: (derive(seed, name), name))
+    return set(order[: len(order) if budget is None else budget])
 
 
 def within_limit(labels: Sequence[str], groups: Sequence[str], limit: int | None, seed: int) -> list[bool]:

@@ -55,7 +55,7 @@ def find_classifier(reference: str) -> Classifier:
 def custom_fit(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     """Let the function from outside train and judge every arm; as `headed`."""
     settings, classify = config.evaluate, find_classifier(config.evaluate.classifier)
-    names, _ = classes_of(data.frame)
+    names, _ = classes_of(data.frame, config.dataset.rare_class)
     queries = data.pixels[np.concatenate([rows_of(data.frame, "validation"), rows_of(data.frame, "test")])]
     arms, material = arms_of(settings.arms, settings.beside), _material(config, data)
 
@@ -98,7 +98,7 @@ def checked(found: Any, queries: int, classes: int, reference: str) -> Probabili
 
 def _material(config: Config, data: Prepared) -> Material:
     """Images; those that only some arms need are made when they are first asked for."""
-    names, labels = classes_of(data.frame)
+    names, labels = classes_of(data.frame, config.dataset.rare_class)
 
     @cache
     def views(split: str) -> list[Pixels]:

@@ -44,7 +44,7 @@ class Schedule(NamedTuple):
 def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     """Train the whole backbone of every arm; as `headed`."""
     device, settings = choose_device(config.device), config.evaluate
-    names, _ = classes_of(data.frame)
+    names, _ = classes_of(data.frame, config.dataset.rare_class)
     queries = data.pixels[np.concatenate([rows_of(data.frame, "validation"), rows_of(data.frame, "test")])]
     arms = arms_of(settings.arms, settings.beside)
 
@@ -61,7 +61,7 @@ def finetuned(config: Config, data: Prepared, accepted: list[str]) -> Fit:
 
 def training_set(config: Config, data: Prepared, arm: Arm, only: list[str]) -> TrainingSet:
     """An arm's images; RandAugment views are drawn during training, a new one each time."""
-    names, labels = classes_of(data.frame)
+    names, labels = classes_of(data.frame, config.dataset.rare_class)
     rare = names.index(config.dataset.rare_class)
     rows = np.concatenate([rows_of(data.frame, split) for split in splits_of(arm)])
     parts: list[Part] = [(data.pixels[rows], labels[rows], 1.0)]

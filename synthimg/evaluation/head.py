@@ -24,10 +24,11 @@ from ..vision.views import Symmetry
 from .arms import Balance, TrainingSet, arms_of
 from .inputs import (
     SPLITS,
+    Rows,
     augmented,
     classes_of,
+    real_features,
     rows_of,
-    split_features,
     symmetric_features,
     synthetic_features,
 )
@@ -43,12 +44,12 @@ ITERATIONS = 200
 class Extracted(NamedTuple):
     """What linear heads are trained on and judged by: features as the network gives them."""
 
-    real: dict[str, Features]
-    """Of each split's images, in the order of `rows_of`."""
-    views: Callable[[str], list[Features]]
-    """Of a split's images under RandAugment, several times."""
-    symmetric: Callable[[str, Symmetry], Features]
-    """Of a split's rare images under one of SYMMETRIES."""
+    real: Features
+    """Of all real images, in the order of the records."""
+    views: Callable[[], list[Features]]
+    """Of the same under RandAugment, several times."""
+    symmetric: Callable[[Symmetry], tuple[Rows, Features]]
+    """Row numbers of all rare images, and their features under one of SYMMETRIES."""
     made: Features
     """Of all synthetic images that any fit may use."""
 
@@ -60,9 +61,9 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
         accepted: ids of all synthetic images that any fit may use, in plan order.
     """
     extracted = Extracted(
-        {split: split_features(config, data, split) for split in SPLITS},
-        lambda split: augmented(config, data, rows_of(data.frame, split)),
-        lambda split, which: symmetric_features(config, data, split, which),
+        real_features(config, data),
+        lambda: augmented(config, data),
+        lambda which: symmetric_features(config, data, which),
         synthetic_features(config, accepted),
     )
     return heads(config, data.frame, extracted, accepted)
@@ -70,7 +71,7 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
 
 def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: list[str]) -> Fit:
     """`headed`, once the features are there."""
-    names, _ = classes_of(frame)
+    names, _ = classes_of(frame, config.dataset.rare_class)
     material = _material(config, frame, extracted, accepted)
     queries = np.concatenate([material.real["validation"], material.real["test"]])
     arms = arms_of(config.evaluate.arms, config.evaluate.beside)
@@ -94,21 +95,23 @@ def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: l
 
 def _material(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: list[str]) -> Material:
     """The features as heads take them; those that only some arms need are worked out when they are first asked for."""
-    ready = power_normaliser(extracted.real["train"])
-    names, labels = classes_of(frame)
+    names, labels = classes_of(frame, config.dataset.rare_class)
+    split_rows = {split: rows_of(frame, split) for split in SPLITS}
+    ready = power_normaliser(extracted.real[split_rows["train"]])
     made = ready(extracted.made)
 
     @cache
     def views(split: str) -> list[Features]:
-        return [ready(view) for view in extracted.views(split)]
+        return [ready(view[split_rows[split]]) for view in extracted.views()]
 
     @cache
     def symmetric(split: str, which: Symmetry) -> Features:
-        return ready(extracted.symmetric(split, which))
+        rows, features = extracted.symmetric(which)
+        return ready(features[np.isin(rows, split_rows[split])])
 
     return Material(
-        real={split: ready(features) for split, features in extracted.real.items()},
-        labels={split: labels[rows_of(frame, split)] for split in extracted.real},
+        real={split: ready(extracted.real[rows]) for split, rows in split_rows.items()},
+        labels={split: labels[rows] for split, rows in split_rows.items()},
         views=views,
         symmetric=symmetric,
         made=lambda only: made[np.isin(accepted, only)],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..core.device import choose_device
+from ..core.files import CACHE
 from ..core.seeds import derive
 from ..data.generated import pictures, plan
 from ..data.prepared import Prepared
@@ -33,9 +35,9 @@ def rare_rows(config: Config, data: Prepared, split: str) -> Rows:
     return np.flatnonzero((data.frame["label"] == config.dataset.rare_class) & (data.frame["split"] == split))
 
 
-def classes_of(frame: pd.DataFrame) -> tuple[list[str], Labels]:
-    """Labels of the training split in alphabetical order, and every record's index among them (-1: none of them)."""
-    names = sorted(set(frame.loc[frame["split"] == "train", "label"]))
+def classes_of(frame: pd.DataFrame, rare: str) -> tuple[list[str], Labels]:
+    """Labels of the training split, with the rare one, in alphabetical order; every record's index among them (-1: none)."""
+    names = sorted({*frame.loc[frame["split"] == "train", "label"], rare})
     codes = {name: code for code, name in enumerate(names)}
     return names, np.array([codes.get(label, -1) for label in frame["label"]], np.int64)
 
@@ -52,41 +54,30 @@ def views_of(config: Config, data: Prepared, rows: Rows) -> list[Iterator[Pixels
     return [view(number) for number in range(VIEWS)]
 
 
-def augmented(config: Config, data: Prepared, rows: Rows) -> list[Features]:
-    """Features of `views_of`."""
-    device, folder = choose_device(config.device), config.folder / "evaluate" / "features"
-    return [cached(view, folder, device=device) for view in views_of(config, data, rows)]
+def features_of(config: Config, parts: Iterable[Pixels], extractor: Extractor = "efficientnet-lite0") -> Features:
+    """Features of images, kept in the outputs folder: whatever meets the same images finds them there."""
+    folder, device = Path(config.outputs) / CACHE / "features", choose_device(config.device)
+    return cached(parts, folder, extractor, device, config.evaluate.inception_weights)
 
 
-def symmetric_features(config: Config, data: Prepared, split: str, which: Symmetry) -> Features:
-    """Features of the rare images of a split under a symmetry."""
-    folder = config.folder / "evaluate" / "features"
-    parts = symmetric(data.pixels, rare_rows(config, data, split), which)
-    return cached(parts, folder, device=choose_device(config.device))
+def real_features(config: Config, data: Prepared, extractor: Extractor = "efficientnet-lite0") -> Features:
+    """Features of all real images, in the order of the records. The network is frozen, so no image bears on another's."""
+    return features_of(config, chunks(data.pixels, np.arange(len(data.frame))), extractor)
 
 
-def split_features(config: Config, data: Prepared, split: str) -> Features:
-    """Lite0 features of the real images of one split, in the order of `rows_of`."""
-    folder, also = config.folder / "evaluate" / "features", [config.folder / "filter" / "features"]
-    parts = chunks(data.pixels, rows_of(data.frame, split))
-    return cached(parts, folder, device=choose_device(config.device), also=also)
+def augmented(config: Config, data: Prepared) -> list[Features]:
+    """Features of `views_of` all real images."""
+    return [features_of(config, view) for view in views_of(config, data, np.arange(len(data.frame)))]
 
 
-def rare_features(config: Config, data: Prepared, extractor: Extractor) -> tuple[Rows, Features]:
-    """Row numbers and features of the real rare images that no test score rests on: training, then reserve."""
-    rows = np.concatenate([rows_of(data.frame, "train"), rows_of(data.frame, "reserve")])
-    rare = (data.frame["label"] == config.dataset.rare_class).to_numpy()[rows]
-    if extractor == "efficientnet-lite0":  # there already, for the classifier
-        every = np.concatenate([split_features(config, data, split) for split in ("train", "reserve")])
-        return rows[rare], every[rare]
-    folder, weights = config.folder / "evaluate" / "features", config.evaluate.inception_weights
-    return rows[rare], cached(chunks(data.pixels, rows[rare]), folder, extractor, choose_device(config.device), weights)
+def symmetric_features(config: Config, data: Prepared, which: Symmetry) -> tuple[Rows, Features]:
+    """Row numbers of all rare images, and their features under a symmetry."""
+    rows = np.flatnonzero(data.frame["label"] == config.dataset.rare_class)
+    return rows, features_of(config, symmetric(data.pixels, rows, which))
 
 
 def synthetic_features(config: Config, accepted: list[str], extractor: Extractor = "efficientnet-lite0") -> Features:
-    """Features of the accepted images. All planned ones are looked at, in the parts in which the filter kept them."""
-    run, everyone = config.folder, list(plan(config.folder)["id"])
-    folder, also = run / "evaluate" / "features", [run / "filter" / "features"]
-    parts = pictures(run, everyone, config.resolution)
-    features = cached(parts, folder, extractor, choose_device(config.device), config.evaluate.inception_weights, also)
+    """Features of the accepted images. All planned ones are looked at, in the parts in which the filter looked at them."""
+    everyone = list(plan(config.folder)["id"])
+    features = features_of(config, pictures(config.folder, everyone, config.resolution), extractor)
     return features[np.isin(everyone, accepted)]

@@ -6,16 +6,16 @@ from typing import Literal
 
 from ..config import Section
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 Interval = tuple[float, float]
 """Lower and upper end."""
 
 
 class Spread(Section):
-    """A mean over the seeds with its 95 % interval, which resamples whole groups of test images."""
+    """A mean over draws and seeds with its 95 % interval, which resamples whole groups of test images."""
 
     mean: float
-    """Mean over the seeds."""
+    """Mean over draws and seeds."""
     ci95: Interval
     """Lower and upper end of the 95 % interval."""
 
@@ -24,18 +24,24 @@ class Change(Section):
     """A difference in recall of the rare class, paired by test image."""
 
     mean: float
-    """Mean over the seeds; above 0, synthetic images raised recall."""
+    """Mean over draws and seeds; above 0, synthetic images raised recall."""
     ci95: Interval
     """Lower and upper end of the 95 % interval."""
     p: float | None
-    """Exact McNemar test on the rare test images that most seeds find; null where no image changed sides."""
+    """Exact McNemar test on the rare test images that most seeds find; null where no image changed sides, and where the run
+    has several folds or draws."""
 
 
 class Counts(Section):
-    """Numbers of images."""
+    """Numbers of images. Those of training, reserve and validation are means over the parts of the run, those of the test
+    count each image once, those of synthetic images are sums over the parts."""
 
+    parts: int
+    """Folds times draws; 1 for a single split."""
     train_rare: int
     """Rare training images."""
+    train_rare_groups: list[int]
+    """In each part: groups that the rare training images belong to."""
     train_other: int
     """Training images of the other classes."""
     reserve_rare: int
@@ -148,7 +154,7 @@ class Compliance(Section):
 
 
 class PerSeed(Section):
-    """The same measures of an arm for each seed."""
+    """The same measures of an arm for each draw and seed."""
 
     recall: list[float]
     """Recall at the default threshold."""
@@ -187,7 +193,7 @@ class ArmResult(Section):
     auc: Spread
     """Area under the ROC curve of the rare class against all others."""
     per_seed: PerSeed
-    """Recall of each seed."""
+    """Recall of each draw and seed."""
     n_train: TrainingCounts
     """Training images."""
     other_recall: dict[str, float]
@@ -235,8 +241,12 @@ class Curve(Section):
 class Recall(Section):
     """Recall of the rare class on real test images, by arm: the answer."""
 
+    folds: int
+    """Folds by group, each tested once; 1 for a single split."""
+    draws: int
+    """Draws of the rare training images."""
     seeds: int
-    """Classifiers trained for each arm."""
+    """Classifiers trained for each arm in every part."""
     classifier: str
     """`head`, `finetune`, or `module:function`."""
     specificity: float
@@ -306,7 +316,7 @@ class Portions(Section):
 class Results(Section):
     """`evaluate/metrics.json`: what an evaluation measured. Every interval covers the choice of test images alone."""
 
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
     """Of this format. A file of another version is refused."""
     rare_class: str
     """The label whose recall is to rise."""

@@ -5,62 +5,80 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from ..attributes import captions
 from ..config import Config
 from ..core import extensions
-from ..data.prepared import Prepared
 from ..errors import UserError
 from ..metrics.compliance import assess_compliance
 from ..metrics.quality import Sides
 from ..vision.features import Extractor
 from .arms import Arm
-from .inputs import rare_features, synthetic_features
+from .inputs import real_features, synthetic_features
+from .judged import Judged
 from .names import METRICS
 
 SCORE: TypeAdapter[float | dict[str, float] | None] = TypeAdapter(float | dict[str, float] | None)
 
 
-def counts(config: Config, frame: pd.DataFrame, decided: pd.DataFrame, planned: int) -> dict[str, Any]:
+def counts(config: Config, parts: Sequence[Judged]) -> dict[str, Any]:
     """The section `n`."""
-    is_rare = (frame["label"] == config.dataset.rare_class).to_numpy()
-    found = {}
-    for split in ("train", "reserve", "validation", "test"):
-        inside = (frame["split"] == split).to_numpy()
-        found[f"{split}_rare"] = int((inside & is_rare).sum())
-        found[f"{split}_other"] = int((inside & ~is_rare).sum())
-    del found["reserve_other"]
-    tested = frame[(frame["split"] == "test") & is_rare]
+    held = {
+        f"{split}_{side}": _mean([len(_images(part, split, side)) for part in parts])
+        for split in ("train", "reserve", "validation") for side in ("rare", "other")
+    }  # fmt: skip
+    del held["reserve_other"]
+    tested = pd.concat([part.tested for part in parts if part.part.draw == 0])
+    rare = tested[tested["label"] == config.dataset.rare_class]
+    decided = pd.concat([part.decided for part in parts])
     rejected = decided.loc[~decided["accepted"], "reason"].value_counts().sort_index()
     return {
-        **found, "test_rare_groups": int(tested["group"].nunique()), "planned": planned, "generated": len(decided),
+        **held, "train_rare_groups": [part.rare("train")["group"].nunique() for part in parts],
+        "test_rare": len(rare), "test_other": len(tested) - len(rare), "test_rare_groups": int(rare["group"].nunique()),
+        "parts": len(parts), "planned": sum(len(part.planned) for part in parts), "generated": len(decided),
         "accepted": int(decided["accepted"].sum()),
         "rejected": {str(reason): int(number) for reason, number in rejected.items()},
     }  # fmt: skip
 
 
-def trained_on(config: Config, frame: pd.DataFrame, arm: Arm, accepted: int) -> dict[str, int]:
-    """How many different images an arm learns from (augmented views are not images of their own)."""
-    used = frame[frame["split"].isin(["train", "reserve"] if arm.reserve else ["train"])]
-    found = int((used["label"] == config.dataset.rare_class).sum())
-    return {"rare": found, "other": len(used) - found, "synthetic": accepted if arm.synthetic else 0}
+def _images(part: Judged, split: str, side: str) -> pd.DataFrame:
+    return part.frame[
+        (part.frame["split"] == split) & ((part.frame["label"] == part.config.dataset.rare_class) == (side == "rare"))
+    ]
 
 
-def sides_of(config: Config, data: Prepared, made: pd.DataFrame, extractor: Extractor) -> Sides:
-    """Real rare training and reserve images, and accepted synthetic ones, as scores of quality see them.
+def _mean(numbers: Sequence[int]) -> int:
+    return round(sum(numbers) / len(numbers))
 
-    Args:
-        made: rows of the accepted images, as `generated.accepted` gives them.
+
+def trained_on(parts: Sequence[Judged], arm: Arm) -> dict[str, int]:
+    """How many different images an arm learns from, a mean over the parts; augmented views do not count."""
+    splits = ("train", "reserve") if arm.reserve else ("train",)
+    used = [part.frame["split"].isin(splits).sum() for part in parts]
+    rare = [len(part.rare(*splits)) for part in parts]
+    other = [int(both) - one for both, one in zip(used, rare, strict=True)]
+    synthetic = [len(part.accepted) if arm.synthetic else 0 for part in parts]
+    return {"rare": _mean(rare), "other": _mean(other), "synthetic": _mean(synthetic)}
+
+
+def sides_of(config: Config, parts: Sequence[Judged], extractor: Extractor) -> Sides:
+    """Real rare images and accepted synthetic ones, as scores of quality see them.
+
+    The real ones are those of training and reserve in any fold; the synthetic ones those of the first draw in all folds.
     """
-    frame = data.frame
-    rows, real = rare_features(config, data, extractor)
+    first = [part for part in parts if part.part.draw == 0]
+    frame = parts[0].frame
+    rows = np.flatnonzero(frame["id"].isin(set().union(*(part.rare("train", "reserve")["id"] for part in first))))
+    made = pd.concat([part.accepted for part in first])
+    synthetic = [synthetic_features(part.config, list(part.accepted["id"]), extractor) for part in first]
     columns = [column for column in frame if column.startswith("measured.") and column in made]
     return Sides(
-        real,
+        real_features(config, parts[0].data, extractor)[rows],
         frame["group"].to_numpy(str)[rows].tolist(),
-        synthetic_features(config, list(made["id"]), extractor),
+        np.concatenate(synthetic),
         {
             column.removeprefix("measured."): (frame[column].to_numpy(float)[rows], made[column].to_numpy(float))
             for column in columns
@@ -68,10 +86,10 @@ def sides_of(config: Config, data: Prepared, made: pd.DataFrame, extractor: Extr
     )
 
 
-def followed(
-    planned: pd.DataFrame, decided: pd.DataFrame, prompts: captions.Prompts
-) -> dict[str, dict[str, dict[str, Any]] | None]:
+def followed(parts: Sequence[Judged], prompts: captions.Prompts) -> dict[str, dict[str, dict[str, Any]] | None]:
     """The section `compliance`: each varied attribute by method, before any picture was refused for it."""
+    planned, decided = (pd.concat([getattr(part, name) for part in parts]) for name in ("planned", "decided"))
+    planned, decided = planned.drop_duplicates("id"), decided.drop_duplicates("id")
     columns = [column for column in planned if column.startswith("attribute.") and (planned[column] != "").any()]
     made = planned[["id", "method", *columns]].merge(decided, on="id", validate="1:1")
     sections: dict[str, dict[str, dict[str, Any]] | None] = {}

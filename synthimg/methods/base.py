@@ -66,6 +66,8 @@ class Method:
         starts_from: whether the method starts from training images of the rare class, of the other classes ("common"), or
             from none.
         needs: what the configuration must have: `dataset.mask` or `finetune.controlnet`.
+        takes_rare: whether it takes something from rare training images, as a transplant takes their objects, though it does
+            not start from them.
         composed: whether the pictures are made without the fine-tuned model. The filter does not ask of them to look like
             the rare class, and a run with such methods alone trains nothing.
         source_type: IPTC's term for the pictures (http://cv.iptc.org/newscodes/digitalsourcetype/).
@@ -76,9 +78,15 @@ class Method:
     draw: Callable[[pd.DataFrame, Studio], NDArray[np.uint8]]
     starts_from: Literal["nothing", "rare", "common"] = "nothing"
     needs: Literal["nothing", "masks", "controlnet"] = "nothing"
+    takes_rare: bool = False
     composed: bool = False
     source_type: str = "trainedAlgorithmicMedia"
     caveat: str = ""
+
+    @property
+    def needs_rare(self) -> bool:
+        """Whether it makes nothing without real rare training images."""
+        return self.takes_rare or self.starts_from == "rare"
 
 
 def find(name: str) -> Method:

@@ -8,15 +8,21 @@ import numpy as np
 import pandas as pd
 
 from ..data.prepared import Prepared
+from ..data.splits import is_there
 from ..errors import UserError
 from .base import Material, Method, Wish
 
 
 def records(method: Method, material: Material) -> pd.DataFrame:
-    """The training records that a method may start from; none for a method that starts from nothing."""
-    frame, rare = material.prepared.frame, material.config.dataset.rare_class
-    labels = {"rare": frame["label"] == rare, "common": frame["label"] != rare, "nothing": False}
-    return frame[labels[method.starts_from] & (frame["split"] == "train")]
+    """The training records that a method may start from; none for a method that starts from nothing.
+
+    Where the other classes have training images from where the classifier will be used, those alone are the grounds.
+    """
+    frame, dataset = material.prepared.frame, material.config.dataset
+    labels = {"rare": frame["label"] == dataset.rare_class, "common": frame["label"] != dataset.rare_class, "nothing": False}
+    found = frame[labels[method.starts_from] & (frame["split"] == "train")]
+    there = is_there(found, dataset.deployment)
+    return found[there] if method.starts_from == "common" and there.any() else found
 
 
 def with_object(pool: pd.DataFrame, prepared: Prepared) -> pd.DataFrame:

@@ -54,7 +54,7 @@ def draw(batch: pd.DataFrame, studio: Studio) -> NDArray[np.uint8]:
 
 
 METHOD = Method(
-    plan, draw, starts_from="common", needs="masks", composed=True,
+    plan, draw, starts_from="common", needs="masks", takes_rare=True, composed=True,
     source_type="compositeCapture",  # several captures of real life put together
     caveat="Transplants show the objects of these very real images, so the scores flatter them.",
 )  # fmt: skip

@@ -12,7 +12,6 @@ from . import charts
 from .charts import Dot
 from .formats import number, signed
 from .page import arm_dots, in_order, kind, render
-from .repeats import group_repeats, lines
 from .report import quality
 from .runs import DECISIVE, Run, load
 from .wording import control_name
@@ -39,17 +38,10 @@ def compare_runs(runs: list[Path], out: Path | None = None) -> Path:
 
 
 def warnings(runs: list[Run]) -> list[str]:
-    """Why the runs' recalls must not be compared, if so; each against the first run with its seed, else the first run.
-
-    Repeats are other splits by design: a run that is taken together with others is compared with its own seed's alone.
-    """
+    """Why the runs' recalls must not be compared, if so; each against the first run."""
     found: list[str] = []
-    pooled = {run.name for group in group_repeats(runs) for run in group.runs}
-    for place, run in enumerate(runs[1:], 1):
-        same_seed = [other for other in runs[:place] if other.config["seed"] == run.config["seed"]]
-        if not same_seed and run.name in pooled:
-            continue
-        first = (same_seed or runs)[0]
+    first = runs[0]
+    for run in runs[1:]:
         mine, theirs = run.results, first.results
         if mine.rare_class != theirs.rare_class:
             found.append(
@@ -100,7 +92,6 @@ def differences(runs: list[Run]) -> list[dict[str, Any]]:
 def describe(runs: list[Run]) -> dict[str, Any]:
     """Everything the template shows."""
     arms = in_order({arm for run in runs for arm in run.results.recall.arms})
-    groups = group_repeats(runs)
     measured = [(run.name, run.results.recall.gain) for run in runs if run.verdict.judgement != "not measured"]
     gains = [Dot.of(name, gain, "synthetic") for name, gain in measured if gain]
     return {
@@ -108,9 +99,7 @@ def describe(runs: list[Run]) -> dict[str, Any]:
         "gains": charts.dots(gains, "Gain in recall with 95 % interval, by run; dashed: no change", mark=0.0),
         "axis": _shared_axis(runs), "controls": {run.name: control_name(run.results) for run in runs},
         "quality": {run.name: quality(run.results.quality) for run in runs},
-        "differences": differences(runs), "groups": groups, "pooled": lines(groups),
-        "repeated": charts.dots([dot for group in groups for dot in group.dots],
-                                "Gain in recall over repeats with 95 % interval; dashed: no change", mark=0.0),
+        "differences": differences(runs),
     }  # fmt: skip
 
 

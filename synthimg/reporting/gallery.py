@@ -5,6 +5,7 @@ Images are taken in the order of their id, which is a digest: a fair draw, the s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from ..data.prepared import Prepared
+from ..evaluation.judged import Judged
 from . import charts
 from .page import picture
 
@@ -26,13 +29,14 @@ REASONS = {
 }
 
 
-def cells(run: Path, rare: str, records: pd.DataFrame, made: pd.DataFrame) -> tuple[list[dict[str, Any]], int]:
+def cells(run: Path, rare: str, data: Prepared, made: pd.DataFrame) -> tuple[list[dict[str, Any]], int]:
     """Real, accepted and rejected pictures for each cell of the attribute grid, and how many cells there are in all.
 
     Args:
+        run: folder of the run's part, with the synthetic images.
         made: plan and decisions joined by id.
     """
-    pixels = np.load(run / "dataset" / "pixels.npy", mmap_mode="r")
+    records, pixels = data.frame, data.pixels
     axes = attributes(made)
     train = records[(records.label == rare) & (records.split == "train")].sort_values("id")
     made = made.sort_values("id")
@@ -52,9 +56,9 @@ def cells(run: Path, rare: str, records: pd.DataFrame, made: pd.DataFrame) -> tu
     return shown, len(combinations)
 
 
-def closest(run: Path, records: pd.DataFrame, made: pd.DataFrame) -> list[dict[str, Any]]:
+def closest(run: Path, data: Prepared, made: pd.DataFrame) -> list[dict[str, Any]]:
     """The accepted pictures that lie nearest to a training image, beside that image: the reader can judge copying."""
-    pixels = np.load(run / "dataset" / "pixels.npy", mmap_mode="r")
+    records, pixels = data.frame, data.pixels
     rows = {row.id: row for row in records.itertuples()}
     near = made[made.accepted & made.nearest.isin(list(rows))].sort_values(["distance", "id"]).head(PAIRS)
     return [
@@ -68,24 +72,29 @@ def closest(run: Path, records: pd.DataFrame, made: pd.DataFrame) -> list[dict[s
     ]
 
 
-def turned(run: Path, records: pd.DataFrame, rare: str, control: str | None) -> dict[str, Any] | None:
+def turned(parts: Sequence[Judged], rare: str, control: str | None) -> dict[str, Any] | None:
     """Rare test images that the control misses and the classifier with synthetic images finds, and the other way round.
 
-    Found is what most seeds put above their thresholds, as in the McNemar test. None without both arms.
+    Found is what most seeds and draws put above their thresholds. None without both arms.
     """
-    seen = pd.read_parquet(run / "evaluate" / "predictions.parquet")
+    seen = pd.concat([_predictions(part) for part in parts])
     seen = seen[(seen.split == "test") & (seen.label == rare) & seen.arm.isin(["synthetic", control])]
     if seen.arm.nunique() < 2:
         return None
-    seen = seen.merge(pd.read_parquet(run / "evaluate" / "thresholds.parquet"), on=["arm", "seed"], validate="m:1")
+    records, pixels = parts[0].frame, parts[0].data.pixels
     found = (seen.score > seen.threshold).groupby([seen.id, seen.arm]).mean().unstack() > 0.5
-    pixels = np.load(run / "dataset" / "pixels.npy", mmap_mode="r")
     sides = {"gained": found.synthetic & ~found[control], "lost": ~found.synthetic & found[control]}
     result: dict[str, Any] = {"both": int((found.synthetic & found[control]).sum()), "of": len(found)}
     for side, chosen in sides.items():
         here = records[records.id.isin(chosen.index[chosen])].sort_values("id")
         result[side] = {"count": len(here), "images": [_real(pixels, row) for row in here.head(TURNED).itertuples()]}
     return result
+
+
+def _predictions(part: Judged) -> pd.DataFrame:
+    folder = part.classified
+    tables = (pd.read_parquet(folder / f"{name}.parquet") for name in ("predictions", "thresholds"))
+    return pd.merge(*tables, on=["arm", "seed"], validate="m:1")
 
 
 def acceptance(made: pd.DataFrame) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ same bytes.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ import pandas as pd
 import yaml
 from markupsafe import Markup
 
+from ..config import Config
 from ..core import files
 from ..data import generated
+from ..evaluation.judged import Judged, judged_parts
 from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
 from ..evaluation.results_file import read_results
 from ..methods.base import composed, find, ordered
@@ -24,7 +27,8 @@ from . import charts, gallery
 from .page import arm_dots, in_order, kind, picture
 from .wording import verdict_on
 
-STAGES = ("dataset", "finetune", "generate", "filter", "evaluate")
+STAGES = ("dataset", "finetune", "generate", "filter", "classify", "evaluate")
+"""The folders that a report is made from, in a run with one part."""
 EXTRACTORS = {
     "inception": ("FID", "KID", "Inception-v3 features, comparable with published scores of the same image counts"),
     "efficientnet-lite0": (
@@ -45,33 +49,34 @@ FOLLOWED = 0.8
 """Least share of matches for which the report says without reserve that an attribute follows the request."""
 
 
-def describe(run: Path) -> dict[str, Any]:
-    """Everything the template shows, from the files of a finished run."""
-    results = read_results(run)
+def describe(config: Config) -> dict[str, Any]:
+    """Everything the template shows, from the files of a finished run. Single images are those of its first part."""
+    run, parts = config.root, judged_parts(config)
+    results, first = read_results(run), parts[0].config.folder
     recall, n = results.recall, results.n
     summary = json.loads((run / "dataset" / "summary.json").read_text())
-    records, made = pd.read_parquet(run / "dataset" / "records.parquet"), generated.judged(run)
+    data, made = parts[0].data, generated.judged(first)
     text = (run / "config.yaml").read_text()
     settings, methods, started = yaml.safe_load(text), set(made["method"]), gallery.started(made)
-    shown, total = gallery.cells(run, results.rare_class, records, made)
+    shown, total = gallery.cells(first, results.rare_class, data, made)
     return {
         "name": settings["name"], "rare": results.rare_class, "n": n, "verdict": verdict_on(results),
         "recall": recall, "arms": arms(recall), "arm_charts": arm_charts(recall),
         "others": other_classes(recall), "confusion": confusion(recall),
         "curve": curve(recall), "portions": portions(results.portions, recall),
-        "cells": shown, "cells_total": total, "closest": gallery.closest(run, records, made),
-        "turned": gallery.turned(run, records, results.rare_class, recall.best_control),
+        "cells": shown, "cells_total": total, "closest": gallery.closest(first, data, made),
+        "turned": gallery.turned(parts, results.rare_class, recall.best_control),
         "followed": followed(results.compliance), "crossed": crossed(results.compliance),
         "reasons": gallery.reasons(n.rejected), "acceptance": gallery.acceptance(made),
         "started": {"pictures": len(started), "images": started.nunique()},
         "funnel": funnel(n), "quality": quality(results.quality), "extra": extra(results.extra),
         "shared": shared(results.quality.extractor, settings, methods),
         "methods": methods, "drawn": methods - composed(methods),
-        "marginals": marginals(results, records, made),
-        "losses": loss_charts(run / "finetune"), "sheet": contact_sheet(run / "finetune" / "validation"),
-        "summary": summary, "splits": ("train", "reserve", "validation", "test"),
+        "marginals": marginals(results, parts),
+        "losses": loss_charts(first / "finetune"), "sheet": contact_sheet(first / "finetune" / "validation"),
+        "summary": summary, "splits": list(next(iter(summary["classes"].values()))),
         "excluded": excluded(run / "dataset" / "excluded.csv"),
-        "consent": settings["dataset"]["consent"], "settings": text, "provenance": provenance(run),
+        "consent": settings["dataset"]["consent"], "settings": text, "provenance": provenance(config),
     }  # fmt: skip
 
 
@@ -229,13 +234,15 @@ def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
     return " ".join(found)
 
 
-def marginals(results: Results, records: pd.DataFrame, made: pd.DataFrame) -> list[dict[str, Any]]:
-    """Real against accepted synthetic images, by each measured attribute."""
-    real = records[(records.label == results.rare_class) & records.split.isin(["train", "reserve"])]
+def marginals(results: Results, parts: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Real against accepted synthetic images, by each measured attribute; of the first draw of every fold."""
+    first = [part for part in parts if part.part.draw == 0]
+    real = pd.concat([part.rare("train", "reserve") for part in first]).drop_duplicates("id")
+    made = pd.concat([part.accepted for part in first])
     rows = []
     for name, found in results.quality.marginals.items():
-        title = f"{name}: {len(real)} real images, {int(made.accepted.sum())} accepted synthetic images"
-        ours, theirs = (part[f"measured.{name}"].tolist() for part in (real, made[made.accepted]))
+        title = f"{name}: {len(real)} real images, {len(made)} accepted synthetic images"
+        ours, theirs = (part[f"measured.{name}"].tolist() for part in (real, made))
         within = as_close(found.ks, found.floor.ks, found.p)
         rows.append({"name": name, "chart": charts.histogram(ours, theirs, title), "within": within, "found": found})
     return rows
@@ -265,10 +272,17 @@ def excluded(path: Path) -> dict[str, Any]:
     return {"rows": rows.head(MAX_EXCLUDED).to_dict("records"), "total": len(rows)}
 
 
-def provenance(run: Path) -> dict[str, Any]:
+def folders(config: Config) -> list[Path]:
+    """The folders of all stages whose work a report shows, in every part of the run."""
+    each = [part.folder / name for part in config.parts for name in STAGES[1:-1]]
+    return [config.root / STAGES[0], *each, config.root / STAGES[-1]]
+
+
+def provenance(config: Config) -> dict[str, Any]:
     """Each stage's manifest by digest, and the versions of the libraries it ran with."""
-    manifests = {name: json.loads((run / name / "manifest.json").read_text()) for name in STAGES}
-    digests = {name: files.digest(run / name / "manifest.json") for name in STAGES}
+    names = {folder.relative_to(config.root).as_posix(): folder / "manifest.json" for folder in folders(config)}
+    manifests = {name: json.loads(file.read_text()) for name, file in names.items()}
+    digests = {name: files.digest(file) for name, file in names.items()}
     versions: dict[str, list[str]] = {}
     for manifest in manifests.values():
         for package, version in manifest.get("versions", {}).items():

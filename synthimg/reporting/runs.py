@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 import yaml
 
+from ..config import PARTS
 from ..core import stage
 from ..errors import UserError
 from ..evaluation.results import Results
@@ -16,6 +17,7 @@ from ..evaluation.results_file import read_results
 from .wording import Verdict, verdict_on
 
 DECISIVE = {
+    "folds": "the number of folds",
     "specificity": "the wanted specificity",
     "classifier": "the classifier",
     "steps": "the classifier's steps",
@@ -51,10 +53,11 @@ def load(runs: list[Path]) -> list[Run]:
 
 def _load(path: Path, name: str) -> Run:
     results = read_results(path)
-    predictions, config = path / "evaluate" / "predictions.parquet", path / "config.yaml"
-    for file in (file for file in (predictions, config) if not file.exists()):
+    config, whole = path / "config.yaml", path / "classify" / "predictions.parquet"
+    predictions = sorted(path.glob(f"{PARTS}/*/classify/predictions.parquet")) or [whole]
+    for file in (file for file in (*predictions, config) if not file.exists()):
         raise UserError(f"{file}: no such file; {path} is not a run that has been evaluated")
-    frame = pd.read_parquet(predictions, columns=["id", "split"])
+    frame = pd.concat([pd.read_parquet(file, columns=["id", "split"]) for file in predictions])
     test = frozenset(frame.loc[frame.split == "test", "id"])
     settings = {key: _plain(text) for key, text in stage.flat(yaml.safe_load(config.read_text())).items()}
     return Run(name, results, verdict_on(results), settings, test)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,19 +19,30 @@ from numpy.typing import NDArray
 from ..attributes import captions
 from ..attributes.estimators import measure
 from ..config import Config
-from ..core.device import choose_device
 from ..core.files import write_table
-from ..core.stage import check, enter, finish, is_done, key
+from ..core.stage import check, enter, finish, is_done, key, over_parts
 from ..data import consent
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
 from ..evaluation.arms import TrainingSet
 from ..evaluation.head import fit_head, power_normaliser
+from ..evaluation.inputs import features_of, real_features
 from ..methods.base import composed
 from ..metrics.nearest import copy_threshold, duplicates, nearest_neighbours
-from ..vision.features import Features, Pixels, cached, chunks
+from ..vision.features import Features, Pixels, chunks
 
 
+class Known(NamedTuple):
+    """Features of real images that the filter knows."""
+
+    training: Features
+    mirrored: Features
+    """Of the training images' mirror images, in their order."""
+    held_out: Features
+    """Of the validation images."""
+
+
+@over_parts
 def filter_images(config: Config) -> Path:
     """Judge every planned image and write `<run>/filter/decisions.parquet`, in plan order.
 
@@ -39,40 +51,41 @@ def filter_images(config: Config) -> Path:
             or an image cannot be read.
     """
     started, run = time.monotonic(), check(config)
-    data, rows = load(run), plan(run)
+    data, rows = load(config), plan(run)
     consent.recheck(config.dataset, data.frame["path"])
     folder, ids = run / "filter", list(rows["id"])
     sections = ("seed", "resolution", "device", "dataset", "filter")
-    wanted = key(config, "filter", sections, [run / "dataset", run / "generate"])
+    wanted = key(config, "filter", sections, [config.root / "dataset", run / "generate"])
     enter(folder, wanted)
     if is_done(folder, wanted):
         return folder
-    device, cache = choose_device(config.device), folder / "features"
-    part = {name: np.flatnonzero(data.frame["split"] == name) for name in ("train", "validation")}
-    training = cached(chunks(data.pixels, part["train"]), cache, device=device)
-    mirrored = cached(flipped(chunks(data.pixels, part["train"])), cache, device=device)
-    held_out = cached(chunks(data.pixels, part["validation"]), cache, device=device)
-    synthetic = cached(pictures(run, ids, config.resolution), cache, device=device)
+    train, validation = (np.flatnonzero(data.frame["split"] == name) for name in ("train", "validation"))
+    real, every = real_features(config, data), np.arange(len(data.frame))
+    mirrored = features_of(config, flipped(chunks(data.pixels, every)))
+    features = Known(real[train], mirrored[train], real[validation])
+    synthetic = features_of(config, pictures(run, ids, config.resolution))
 
     names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
     values = measured(pictures(run, ids, config.resolution), names)
-    table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, training, mirrored, held_out)
+    table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, features)
     write_table(folder / "decisions.parquet", table)
     return finish(folder, wanted, started, {"copy_threshold": threshold})
 
 
 def decide(
     config: Config, frame: pd.DataFrame, prompts: captions.Prompts, rows: pd.DataFrame,
-    values: dict[str, NDArray[np.float64]], synthetic: Features, training: Features, mirrored: Features, held_out: Features,
+    values: dict[str, NDArray[np.float64]], synthetic: Features, known: Known,
 ) -> tuple[pd.DataFrame, float]:  # fmt: skip
     """The table decisions.parquet, and the distance within which a picture is a copy.
 
     Args:
         rows: the plan; `values` are what its pictures measure, `synthetic` their features.
-        training, mirrored, held_out: features of the training images, of their mirror images, of the validation images.
     """
+    training, mirrored, held_out = known
     train = frame[frame["split"] == "train"]
-    confidence = rare_confidence(training, train["label"].to_numpy(), synthetic, config.dataset.rare_class)
+    confidence = np.full(len(rows), np.nan)  # without a real rare image nothing can be asked to look like one
+    if (train["label"] == config.dataset.rare_class).any():
+        confidence = rare_confidence(training, train["label"].to_numpy(), synthetic, config.dataset.rare_class)
     originals = np.concatenate([training, mirrored])
     neighbour, distance = nearest_neighbours(synthetic, originals)
     threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)

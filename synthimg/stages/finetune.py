@@ -73,6 +73,7 @@ class Part(NamedTuple):
     save: Callable[[Path], object]
 
 
+@stage.over_parts
 def finetune_model(config: Config) -> Path:
     """Train the adapter (and decoder and ControlNet) of a run; returns its folder.
 
@@ -83,16 +84,16 @@ def finetune_model(config: Config) -> Path:
             there are none.
     """
     run, started = stage.check(config), time.monotonic()
-    folder, prepared = run / "finetune", load(run)
+    folder, prepared = run / "finetune", load(config)
     consent.recheck(config.dataset, prepared.frame["path"])
-    key = stage.key(config, "finetune", SECTIONS, [run / "dataset"])
-    if config.draws:
+    key = stage.key(config, "finetune", SECTIONS, [config.root / "dataset"])
+    if config.draws_with_model:
         key["inputs"]["base"] = digest_of_base(config.base)
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
     # each process draws a batch of its own, so with another number of them another model comes out
     if stage.enter_together(folder, key, processes, also=processes.num_processes):
         return folder
-    facts = _train_parts(config, folder, prepared) if config.draws else {}
+    facts = _train_parts(config, folder, prepared) if config.draws_with_model else {}
     if processes.is_main_process:
         checkpoints.discard(folder / "checkpoints")
         stage.finish(folder, key, started, facts)
@@ -199,7 +200,7 @@ def training_rows(prepared: Prepared, config: Config) -> np.ndarray:
 def draw_weights(labels: np.ndarray, rare_class: str, rare_share: float) -> np.ndarray:
     """Chance of each image to be drawn: the rare class gets `rare_share` in all, the others the rest, evenly per image."""
     rare = labels == rare_class
-    if rare.all():
+    if rare.all() or not rare.any():
         return np.full(len(labels), 1 / len(labels))
     weight = np.where(rare, rare_share / rare.sum(), (1 - rare_share) / (~rare).sum())
     return weight / weight.sum()
@@ -244,7 +245,7 @@ def _tracker(name: str, folder: Path) -> str | None:
 
 def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
     frame = prepared.frame.iloc[rows]
-    texts, folder = ["", *sorted(set(frame["caption"]))], Path(config.outputs) / ".cache"
+    texts, folder = ["", *sorted(set(frame["caption"]))], Path(config.outputs) / files.CACHE
     with accelerator.main_process_first():
         moments = cache.moments(pipeline, prepared.pixels[rows], config.finetune.flip, folder)
         prompts = cache.prompts(pipeline, texts, folder)

@@ -34,6 +34,7 @@ DEFAULTS = {"source": "", "ground": "", "scale": NAN, "defects": "", "condition"
 """Columns that some methods fill."""
 
 
+@stage.over_parts
 def generate_images(config: Config) -> Path:
     """Plan and draw the images of a run; returns its folder. Killed at any moment, it continues where it was.
 
@@ -45,10 +46,10 @@ def generate_images(config: Config) -> Path:
     """
     run = stage.check(config)
     folder = run / "generate"
-    prepared = load(run)
+    prepared = load(config)
     consent.recheck(config.dataset, prepared.frame["path"])
     stage.require(run / "finetune", "the model is not fine-tuned")
-    key = stage.key(config, "generate", SECTIONS, [run / "dataset", run / "finetune"])
+    key = stage.key(config, "generate", SECTIONS, [config.root / "dataset", run / "finetune"])
     key["inputs"] |= {name: files.digest(file) for name, file in code_from_outside(config.generate.methods).items()}
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
     if stage.enter_together(folder, key, processes):
@@ -84,9 +85,9 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
         UserError: an unknown axis, or a method has no image to start from.
     """
     settings = config.generate
-    cells, material = captions.grid(prompts, settings.axes), Material(config, prompts, prepared)
-    rows = []
-    for name, count in share_out(settings.methods, settings.count).items():
+    cells = captions.grid(prompts, settings.axes, config.dataset.deployment)
+    rows, material = [], Material(config, prompts, prepared)
+    for name, count in share_out(able(settings.methods, prepared.frame, config.dataset.rare_class), settings.count).items():
         method, wanted = find(name), list(wishes(name, count, cells, config.seed))
         own = method.plan(wanted, starts.records(method, material), material)
         if len(own) != len(wanted):
@@ -95,6 +96,23 @@ def plan(config: Config, prompts: captions.Prompts, prepared: Prepared, model: s
             row = _row(material, wish, columns)
             rows.append({"id": _identity(model, row), **row})
     return pd.DataFrame(rows)
+
+
+def able(methods: dict[str, float], frame: pd.DataFrame, rare: str) -> dict[str, float]:
+    """The methods that have something to start from; without rare training images, those that need none.
+
+    Raises:
+        UserError: no method is left.
+    """
+    if ((frame["split"] == "train") & (frame["label"] == rare)).any():
+        return methods
+    aside = [name for name in methods if find(name).needs_rare]
+    left = {name: weight for name, weight in methods.items() if name not in aside}
+    if not left:
+        raise UserError(f"generate.methods: {', '.join(aside)} need a real rare training image, and there is none")
+    if aside:
+        tqdm.write(f"generate: no real rare training image, so {', '.join(aside)} stand aside")
+    return left
 
 
 def share_out(weights: dict[str, float], count: int) -> dict[str, int]:

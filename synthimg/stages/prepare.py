@@ -41,11 +41,14 @@ def prepare_dataset(config: Config) -> Path:
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
     usable, left_out = _usable(records.make_records(source, dataset, prompts.columns), entry, config)
+    _check_deployment(config, prompts)
     # what has too few groups now has no more once duplicates have joined them
-    splits.check_splits(usable.assign(split=split_by_group(usable, config)), dataset.rare_class)
+    if all(f"attribute.{name}" in usable for name in dataset.deployment):
+        dealt_out(usable, config)
 
-    folder = stage.claim(config) / "dataset"
-    wanted = stage.key(config, "prepare", ["seed", "resolution", "dataset"])
+    stage.claim(config)
+    folder = config.root / "dataset"
+    wanted = stage.key(config, "prepare", ["seed", "resolution", "folds", "draws", "dataset"])
     wanted["inputs"] = {
         "records": _digest(usable, source.root),
         "prompts": files.digest(captions.find(dataset.prompts)),
@@ -69,8 +72,6 @@ def prepare_dataset(config: Config) -> Path:
     hashes, thumbnails = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "thumbnails"))
     pairs = duplicates.near(hashes, thumbnails, dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
-    frame["split"] = split_by_group(frame, config)
-    splits.check_splits(frame, dataset.rare_class)
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
     frame["mask"] = np.concatenate([part.masked for part in parts])
@@ -79,9 +80,10 @@ def prepare_dataset(config: Config) -> Path:
         if not frame["mask"].any():
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
-    files.write_table(folder / "records.parquet", _describe(frame, pixels, prompts))
+    described = dealt_out(_describe(frame, pixels, prompts), config)
+    files.write_table(folder / "records.parquet", described)
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
-    files.write_json(folder / "summary.json", _summary(frame, left_out, _licence(entry), pairs))
+    files.write_json(folder / "summary.json", _summary(described, left_out, _licence(entry), pairs))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
@@ -235,17 +237,37 @@ def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
-def split_by_group(frame: pd.DataFrame, config: Config) -> list[str]:
-    """Every record's split, drawn by group and seed, the rare class cut to its budget: columns `id`, `label`, `group`."""
-    labels, groups, rare = list(frame["label"]), list(frame["group"]), config.dataset.rare_class
-    first = splits.assign(labels, groups, rare, config.dataset.split, config.seed)
-    return splits.reserve(list(frame["id"]), labels, groups, first, rare, config.dataset.rare_budget, config.seed)
+def dealt_out(frame: pd.DataFrame, config: Config) -> pd.DataFrame:
+    """The records with their `fold`, or with their `split` where the run has one part alone.
+
+    Raises:
+        UserError: a fold or split lacks images.
+    """
+    dataset = config.dataset
+    if config.folds > 1:
+        folds = splits.fold_of(frame, dataset.rare_class, dataset.deployment, config.folds, config.seed)
+        frame = frame.assign(fold=folds)
+    for part in config.parts:
+        split = splits.split_of(frame, part)
+        splits.check_splits(frame.assign(split=split), dataset.rare_class, dataset.rare_budget)
+    return frame.assign(split=split) if config.parts == [config] else frame
+
+
+def _check_deployment(config: Config, prompts: captions.Prompts) -> None:
+    known = {name: list(attribute.values) for name, attribute in prompts.attributes.items()}
+    for name, categories in config.dataset.deployment.items():
+        if name not in known and name not in config.dataset.attribute_columns:
+            there = ", ".join([*known, *config.dataset.attribute_columns]) or "none"
+            raise UserError(f"dataset.deployment: no attribute '{name}'; there are: {there}")
+        wrong = [value for value in categories if name in known and value not in known[name]]
+        if wrong:
+            raise UserError(f"dataset.deployment.{name}: no category '{wrong[0]}'; there are: {', '.join(known[name])}")
 
 
 def _describe(frame: pd.DataFrame, pixels: np.ndarray, prompts: captions.Prompts) -> pd.DataFrame:
     """The columns of records.parquet."""
     values = estimators.measure(pixels, prompts.measured)
-    out = frame[["id", "path", "label", "group", "split", "mask"]].copy()
+    out = frame[["id", "path", "label", "group", "mask"]].copy()
     held = {name.removeprefix("attribute."): list(frame[name]) for name in frame if name.startswith("attribute.")}
     for name, estimator in prompts.estimators.items():
         held[name] = captions.categories(prompts.attributes[name], values[estimator])
@@ -264,8 +286,10 @@ def _licence(entry: consent.Consent) -> str:
 
 
 def _summary(frame: pd.DataFrame, left_out: list[tuple[str, str]], licence: str, pairs: np.ndarray) -> dict[str, Any]:
-    counts = Counter(zip(frame["label"], frame["split"], strict=True))
-    names = ("train", "reserve", "validation", "test")
+    by_split = "split" in frame
+    where = frame["split"] if by_split else "fold " + frame["fold"].astype(str) if "fold" in frame else ["all"] * len(frame)
+    counts = Counter(zip(frame["label"], where, strict=True))
+    names = ("train", "reserve", "validation", "test") if by_split else sorted(set(where))
     return {
         "classes": {label: {name: counts[label, name] for name in names} for label in sorted(set(frame["label"]))},
         "excluded": dict(sorted(Counter(reason.split(" (")[0] for _, reason in left_out).items())),

@@ -11,7 +11,7 @@ from ..data import consent
 from ..data.prepared import load
 from ..errors import UserError
 from ..reporting.page import render
-from ..reporting.report import STAGES, describe
+from ..reporting.report import STAGES, describe, folders
 
 
 def write_report(config: Config) -> Path:
@@ -20,16 +20,16 @@ def write_report(config: Config) -> Path:
     Raises:
         UserError: naming the stage that has not finished, or consent to an image has ended.
     """
-    started = time.monotonic()
-    run, folder, page = config.folder, config.folder / "report", config.folder / "report.html"
-    folders = [run / name for name in STAGES]
-    for missing in (path for path in folders if not (path / "manifest.json").exists()):
+    config = config.model_copy(update={"part": None})
+    started, run = time.monotonic(), config.root
+    folder, page, before = run / "report", run / "report.html", folders(config)
+    for missing in (path for path in before if not (path / "manifest.json").exists()):
         raise UserError(f"{missing}: this stage has not finished; the report needs all of {', '.join(STAGES)}")
-    sections = [name for name in config.model_dump() if name != "outputs"]
-    consent.recheck(config.dataset, load(run).frame["path"])
-    wanted = stage.key(config, "report", sections, folders)
+    sections = [name for name in config.model_dump() if name not in ("outputs", "part")]
+    consent.recheck(config.dataset, load(config).frame["path"])
+    wanted = stage.key(config, "report", sections, before)
     with stage.alone(folder):
         if not (stage.is_done(folder, wanted) and page.exists()):
-            files.write_bytes(page, render("report.html.j2", **describe(run)))
+            files.write_bytes(page, render("report.html.j2", **describe(config)))
             stage.finish(folder, wanted, started, extra={"page": {"report.html": files.digest(page)}})
     return folder

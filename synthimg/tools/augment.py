@@ -52,7 +52,7 @@ def augment_dataset(run: Path, to: Path) -> Path:
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: exists and is not an empty folder; nothing was changed, choose another name")
     config = parse(yaml.safe_load((run / "config.yaml").read_text()), where=str(run / "config.yaml"))
-    records, pixels, _ = load(run)
+    records, pixels, _ = load(config)
     root = consent.recheck(config.dataset, records["path"]).root
     if to.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{to}: lies inside the data set {root}; synthetic images must not get in there")
@@ -75,7 +75,7 @@ def augment_dataset(run: Path, to: Path) -> Path:
         shutil.copyfile(image, part / row["file_name"])
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     (part / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
-    summary = json.loads((run / "dataset" / "summary.json").read_text())
+    summary = json.loads((config.root / "dataset" / "summary.json").read_text())
     text = card(config, rows, summary.get("licence"), files.digest(run / NEEDED[-1]), measured_gain(run))
     (part / "README.md").write_text(text, encoding="utf-8")
     if to.exists():

@@ -35,12 +35,12 @@ def preview_grid(config: Config) -> Path:
             unknown, no rare image has an object to give, or no defect shows on any image.
     """
     run = stage.check(config)
-    if config.draws:
+    if config.draws_with_model:
         stage.require(run / "finetune", "the model is not fine-tuned")
     prompts = prompts_of(config)
-    consent.recheck(config.dataset, load(config.folder).frame["path"])
-    cells = captions.grid(prompts, config.generate.axes)
-    table = sheet(*(_by_text if config.draws else _without_model)(config, prompts, cells))
+    consent.recheck(config.dataset, load(config).frame["path"])
+    cells = captions.grid(prompts, config.generate.axes, config.dataset.deployment)
+    table = sheet(*(_by_text if config.draws_with_model else _without_model)(config, prompts, cells))
     files.write_image(run / "preview.png", table)
     return run / "preview.png"
 
@@ -65,7 +65,7 @@ def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[l
 
 def _without_model(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[list[np.ndarray], Cells]:
     """The first picture of each cell and method of the plan, and the cells with their methods."""
-    prepared, each = load(config.folder), dict.fromkeys(config.generate.methods, 1.0)
+    prepared, each = load(config), dict.fromkeys(config.generate.methods, 1.0)
     settings = {"count": len(cells) * len(each), "methods": each}  # one pass over the grid
     first = config.model_copy(update={"generate": config.generate.model_copy(update=settings)})
     rows = plan(first, prompts, prepared, "")

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ..config import PARTS
 from ..core.stage import STORE
 from ..errors import UserError
 from ..evaluation.results_file import read_results
@@ -74,8 +75,12 @@ def free_store(outputs: str | Path = "outputs", dry_run: bool = False) -> dict[s
 
 def _used(outputs: Path) -> set[Path]:
     """What the runs refer to. Every link counts, one that a killed process did not put into its place, too."""
-    links = (path for folder in _folders(outputs) for path in folder.iterdir() if path.is_symlink())
-    return {path.resolve() for path in links}
+    places = [place for folder in _folders(outputs) for place in (folder, *_parts(folder))]
+    return {path.resolve() for place in places for path in place.iterdir() if path.is_symlink()}
+
+
+def _parts(run: Path) -> list[Path]:
+    return sorted(path for path in (run / PARTS).glob("*") if path.is_dir())
 
 
 def _folders(outputs: Path) -> list[Path]:
@@ -85,8 +90,14 @@ def _folders(outputs: Path) -> list[Path]:
 
 
 def _run(folder: Path) -> Run:
-    done = [name for name in (*STAGES, "report") if (folder / name / "manifest.json").exists()]
+    done = [name for name in (*STAGES, "report") if _is_done(folder, name)]
     return Run(folder.name, done, _mib(folder), _verdict(folder) if "evaluate" in done else "")
+
+
+def _is_done(run: Path, stage: str) -> bool:
+    """Whether a stage has finished: in the run, or in all of its parts that were begun."""
+    whole, parts = run / stage / "manifest.json", [part / stage / "manifest.json" for part in _parts(run)]
+    return whole.exists() or (bool(parts) and all(file.exists() for file in parts))
 
 
 def _verdict(folder: Path) -> str:

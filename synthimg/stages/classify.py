@@ -1,0 +1,114 @@
+"""The stage `classify`: train every arm's classifier on one part of the run, and write what it says of held-out images.
+
+Thresholds come from validation images. Test labels are not read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from ..config import Config
+from ..core import extensions
+from ..core.files import digest, write_array, write_table
+from ..core.stage import check, enter, finish, is_done, key, over_parts
+from ..data import consent, generated
+from ..data.prepared import load
+from ..data.splits import check_splits
+from ..evaluation.arms import ARMS, GROUP, Arm, arms_of, available
+from ..evaluation.custom import custom_fit
+from ..evaluation.finetune import finetuned
+from ..evaluation.head import headed
+from ..evaluation.outcomes import tables_of
+from ..evaluation.portions import portions_of
+from ..evaluation.training import Fit, Probabilities
+
+FITS = {"head": headed, "finetune": finetuned}
+
+
+@over_parts
+def classify_images(config: Config) -> Path:
+    """Write predictions.parquet and thresholds.parquet to `<part>/classify/`; portions.parquet, if asked for.
+
+    Raises:
+        UserError: the folder is another configuration's, an earlier stage has not finished, consent to an image has
+            ended, a synthetic image cannot be read, a split lacks images, or code from outside cannot be imported or
+            returns something else than it should.
+    """
+    started, run = time.monotonic(), check(config)
+    data, made = load(config), generated.accepted(run)
+    consent.recheck(config.dataset, data.frame["path"])
+    check_splits(data.frame, config.dataset.rare_class, config.dataset.rare_budget)
+    folder, wanted = run / "classify", made_from(config)
+    enter(folder, wanted)
+    if is_done(folder, wanted):
+        return folder
+    arms, accepted = trained_arms(config, data.frame, len(made)), list(made["id"])
+    fit = FITS.get(config.evaluate.classifier, custom_fit)(config, data, accepted)
+    saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
+    found = trained(config, [(arm, arm, accepted) for arm in arms], fit, saved)
+    predictions, thresholds = tables_of(config, data.frame, found)
+    write_table(folder / "predictions.parquet", predictions)
+    write_table(folder / "thresholds.parquet", thresholds)
+    if config.evaluate.portions and "synthetic" in arms:
+        rare = int(((data.frame["split"] == "train") & (data.frame["label"] == config.dataset.rare_class)).sum())
+        portions = portions_of(made, rare, config.seed)
+        found = trained(config, [(part.name, "synthetic", part.ids) for part in portions], fit, saved)
+        predictions, thresholds = tables_of(config, data.frame, found)
+        write_table(folder / "portions.parquet", predictions.merge(thresholds, on=["arm", "seed"], validate="m:1"))
+    return finish(folder, wanted, started)
+
+
+def made_from(config: Config) -> dict[str, Any]:
+    """The stage's key: configuration, stages before it, and the code from outside that it runs."""
+    settings = config.evaluate
+    before = [config.root / "dataset", config.folder / "generate", config.folder / "filter"]
+    wanted = key(config, "classify", ("seed", "resolution", "device", "dataset", "evaluate"), before)
+    code = extensions.sources_of(GROUP, [name for name in settings.arms if name not in ARMS])
+    if settings.classifier not in FITS:
+        code["classifier"] = extensions.source_of(settings.classifier, "evaluate.classifier")
+    return wanted | {"code": {name: digest(file) for name, file in code.items()}}
+
+
+def trained_arms(config: Config, frame: pd.DataFrame, accepted: int) -> dict[str, Arm]:
+    """The arms of this part, in the order of the table."""
+    settings = config.evaluate
+    splits = frame.loc[frame["label"] == config.dataset.rare_class, "split"]
+    asked = arms_of(settings.arms, settings.beside)
+    reserve = bool((splits == "reserve").any())
+    return available(asked, settings.classifier, accepted=accepted > 0, reserve=reserve)
+
+
+def trained(
+    config: Config, jobs: list[tuple[str, str, list[str]]], fit: Fit, saved: Path
+) -> dict[tuple[str, int], Probabilities]:
+    """Probabilities by name and number of the seed.
+
+    Args:
+        jobs: a name, the arm, and the ids of the synthetic images that it may use.
+    """
+    every = [(job, number) for job in jobs for number in range(config.trainings)]
+    return {
+        (name, number): kept(saved / f"{_file_name(name)}-{number}.npy", partial(fit, arm, number, ids))
+        for (name, arm, ids), number in tqdm(every, desc="classifiers", disable=None)
+    }
+
+
+def _file_name(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def kept(file: Path, fit: Callable[[], Probabilities]) -> Probabilities:
+    """One classifier's probabilities, from the killed run before where that got so far."""
+    if not file.exists():
+        write_array(file, fit())
+    return np.asarray(np.load(file, allow_pickle=False), np.float64)
