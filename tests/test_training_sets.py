@@ -49,7 +49,7 @@ def test_a_fine_tuned_backbone_learns_from_symmetric_views_and_from_synthetic_im
 
 
 C = 4e-3
-"""The head's inverse penalty (docs/log.md)."""
+"""The head's inverse penalty (docs/experiments/head.md)."""
 ARMS = ["real", "weighted", "mirrored", "turned", "synthetic", "oracle"]
 
 

@@ -36,7 +36,7 @@ from .training import Fit, Material, Probabilities, assemble, loss, mixup, unrol
 
 HEAD_C = 4e-3
 """Inverse of the strength of the head's L2 penalty, as scikit-learn's C; chosen together with the power normalisation on
-development images of ELPV and HAM10000 (docs/log.md)."""
+development images of ELPV and HAM10000 (docs/experiments/head.md)."""
 ITERATIONS = 200
 """Of L-BFGS, at most."""
 

@@ -20,11 +20,11 @@ from . import pasting
 
 MARGIN = 0.25
 """How far from the edges of its category the size of a transplant stays, as a share of the edge: what is measured on the
-picture is often that far from what was aimed at (docs/log.md)."""
+picture is often that far from what was aimed at (docs/experiments/transplants.md)."""
 TRIALS = 4
 """Pictures on half of which an object must be seen at a size to be given to recipients of that size: on the ground of such
 recipients, drawn with replacement. Of pale objects the estimator sees too little on most skin, whatever it sees on their own
-(docs/log.md)."""
+(docs/experiments/transplants.md)."""
 Choose = Callable[[str, int], tuple[str, float]]
 """(id of the recipient, seed) -> id of the donor, factor on the lengths of its object."""
 

@@ -19,7 +19,7 @@ FEW_TEST_IMAGES = 100
 FEW_SEEDS = 5
 FEW_PASSES = 3
 """With 1.1 passes over HAM10000 a fine-tuned backbone found 0.15 less of the basal cell carcinomas than with 4.5, and
-transplants had a lead over all controls that was gone then (docs/log.md, 2026-11-26)."""
+transplants had a lead over all controls that was gone then (docs/experiments/backbone.md)."""
 FEW_ACCEPTED = 50
 FEW_VALIDATION_IMAGES = 100
 SPECIFICITY_SLACK = 0.02
