@@ -67,8 +67,10 @@ class Dataset(Section):
     mask: str | None = None
     """How a row names its mask (white = the object), e.g. `masks/{image_id}_segmentation.png`."""
     label_column: str = "label"
-    group_column: str | None = None
-    """What must not straddle splits: patient, lesion, part. Default: every image is its own group."""
+    group: str | None = None
+    """What must not straddle splits: patient, lesion, part. A column, or a regular expression with one group in parentheses
+    that is searched for in each image's path (of an image folder: below the class's folder): `'^([^_]+)_'` takes `P07` from
+    `P07_left.png`. Default: the source's own (module for `pypi:elpv-dataset`), else every image is its own group."""
     attribute_columns: list[str] = []
     """Further columns to keep, beside those the prompts file names: they go into records.parquet and, with `augment`,
     into metadata.jsonl."""

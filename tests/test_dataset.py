@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from synthimg.attributes import captions, estimators
 from synthimg.config import Dataset
-from synthimg.data import records
+from synthimg.data import elpv, records
 from synthimg.errors import UserError
 
 
@@ -37,7 +37,70 @@ def test_image_folder(tmp_path):
         read(tmp_path)
     assert len(read(tmp_path, classes=["a", "b"])) == 3
     with pytest.raises(UserError, match="image folder has no others"):
-        read(tmp_path, group_column="patient")
+        read(tmp_path, group="patient")
+
+
+PATTERN = "^([^_]+)_"
+
+
+def groups(path, **keys):
+    frame = read(path, **keys)
+    return dict(zip(frame["path"], frame["group"], strict=True))
+
+
+def test_the_group_is_a_column_or_what_a_pattern_finds_in_the_path(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("path,label,part\nP1_x.png,a, u \nP2_x.png,b,v\nP1_y.png,b,u\n")
+    assert groups(table) == {"P1_x.png": "P1_x.png", "P1_y.png": "P1_y.png", "P2_x.png": "P2_x.png"}
+    assert groups(table, group="part") == {"P1_x.png": "u", "P1_y.png": "u", "P2_x.png": "v"}
+    assert groups(table, group=PATTERN) == {"P1_x.png": "P1", "P1_y.png": "P1", "P2_x.png": "P2"}
+    assert groups(table, group=r"_(.)\.png$") == {"P1_x.png": "x", "P1_y.png": "y", "P2_x.png": "x"}
+    # what dataset.classes leaves out need not match, and its rows take no other row's group
+    table.write_text("path,label,part\nodd.png,c,w\nP2_x.png,b,v\nP1_y.png,a,u\n")
+    assert groups(table, group=PATTERN, classes=["a", "b"]) == {"P1_y.png": "P1", "P2_x.png": "P2"}
+    assert groups(table, group="part", classes=["a", "b"]) == {"P1_y.png": "u", "P2_x.png": "v"}
+
+
+def test_a_column_goes_before_a_pattern_of_the_same_spelling(tmp_path):
+    (tmp_path / "t.csv").write_text(f"path,label,{PATTERN}\nP1_x.png,a,u\nP1_y.png,b,v\n")
+    assert groups(tmp_path / "t.csv", group=PATTERN) == {"P1_x.png": "u", "P1_y.png": "v"}
+
+
+def test_one_patient_in_two_class_folders_is_one_group(tmp_path):
+    for name in ("a/P1_x.png", "b/P1_y.png", "b/more/P2_z.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert groups(tmp_path, group=r"(P\d)_") == {"a/P1_x.png": "P1", "b/P1_y.png": "P1", "b/more/P2_z.png": "P2"}
+    assert groups(tmp_path, group=PATTERN)["a/P1_x.png"] == groups(tmp_path, group=PATTERN)["b/P1_y.png"] == "P1"
+
+
+@pytest.mark.parametrize(("group", "message"), [
+    ("person", r"dataset\.group: no column 'person' in t\.csv; there are: path, label\. .* exactly one group in"),
+    ("(.)(.)", "exactly one group"),
+    ("(", "exactly one group"),
+    ("P(1)_", r"dataset\.group: the regular expression 'P\(1\)_' finds no group in 2 of 3 images; the first is P2_x\.png"),
+    ("P1_|(P2)", r"finds no group in 2 of 3 images; the first is P1_x\.png"),
+    ("(_*)P", "finds no group in 3 of 3"),
+])  # fmt: skip
+def test_a_group_that_cannot_be_told_is_named(tmp_path, group, message):
+    (tmp_path / "t.csv").write_text("path,label\nP1_x.png,a\nP2_x.png,b\nP3_y.png,b\n")
+    with pytest.raises(UserError, match=message):
+        read(tmp_path / "t.csv", group=group)
+
+
+def test_modules_are_runs_of_one_kind_of_at_most_sixty_cells():
+    kinds = ["mono"] * 61 + ["poly"] * 3 + ["mono"] * 120 + ["poly"]
+    assert elpv.blocks(kinds) == [0] * 60 + [1] + [2] * 3 + [3] * 60 + [4] * 60 + [5]
+    assert elpv.blocks([]) == []
+
+
+def test_the_cells_of_elpv_are_grouped_by_module_unless_something_else_is_asked_for():
+    pytest.importorskip("elpv_dataset")
+    asked = {"rare_class": "defective", "classes": ["functional", "defective"]}
+    frame = read(elpv.NAME, **asked)
+    assert frame["group"].nunique() == 45 and frame["group"].value_counts().max() <= 60
+    assert frame[frame["label"] == "defective"]["group"].nunique() == 41 and (frame["label"] == "defective").sum() == 715
+    assert (read(elpv.NAME, group="file_name", **asked)["group"].value_counts() == 1).all()
 
 
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])

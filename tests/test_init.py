@@ -27,7 +27,7 @@ def test_a_table_is_understood_and_consent_is_left_to_the_person(here, capsys):
     path = write_config(folder)
     made = config.load_config(path)
     assert path.name == "skin.yaml" and made.dataset.rare_class == "df" and made.dataset.label_column == "dx"
-    assert made.dataset.group_column == "lesion_id" and made.dataset.image == "images/{image_id}.jpg"
+    assert made.dataset.group == "lesion_id" and made.dataset.image == "images/{image_id}.jpg"
     assert len(records.make_records(records.open_source(made.dataset.path), made.dataset)) == 20
     assert "df" in capsys.readouterr().out and "consent_scope" in path.read_text()
     with pytest.raises(UserError, match="no consent entry"):

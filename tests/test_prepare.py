@@ -43,7 +43,7 @@ def folder(tmp_path):
 def settings(folder, **changes):
     dataset = {
         "path": str(folder), "image": "{image_id}.png", "mask": "masks/{image_id}_mask.png", "label_column": "kind",
-               "group_column": "patient", "rare_class": "rare", "rare_budget": 3, "prompts": "generic",
+               "group": "patient", "rare_class": "rare", "rare_budget": 3, "prompts": "generic",
                "attribute_columns": ["site"], "consent": {"scope_column": "uses", "expires_column": "until"},
     }  # fmt: skip
     dataset |= changes
@@ -106,7 +106,7 @@ def test_row_order_does_not_matter_and_a_killed_stage_continues(folder, monkeypa
 def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
     for number in range(1, 30, 3):
         shutil.copy(folder / f"{number:03}.png", folder / f"{number + 1:03}.png")
-    run = settings(folder, group_column=None, rare_budget=None)
+    run = settings(folder, group=None, rare_budget=None)
     prepare_dataset(run)
     frame, pixels, _ = prepared.load(run.folder)
     keys = [pixels[row].tobytes() for row in range(len(pixels))]
@@ -116,7 +116,7 @@ def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
 @pytest.mark.parametrize(("changes", "message"), [
     ({"consent": {}}, "no consent entry"),
     ({"consent": CONSENT | {"use": "commercial"}}, "none of the 42 images may be used.*does not cover commercial"),
-    ({"group_column": "person"}, "group_column: no column 'person' in metadata.csv; there are: image_id, kind"),
+    ({"group": "person"}, "dataset.group: no column 'person' in metadata.csv; there are: image_id, kind"),
     ({"consent": {"scope_column": "x"}}, "consent.scope_column: no column 'x'"),
     ({"mask": "{nothing}.png"}, "dataset.mask: no column 'nothing'"),
     ({"image": "same.png"}, "names no {column}"),
@@ -137,7 +137,7 @@ def test_splits_that_duplicates_have_emptied_are_refused_by_prepare_itself(folde
     for number in range(2, 42):
         if number % 3 or number >= 36:
             shutil.copy(folder / "001.png", folder / f"{number:03}.png")
-    run = settings(folder, group_column=None)
+    run = settings(folder, group=None)
     with pytest.raises(UserError, match="no images of other classes"):
         prepare_dataset(run)
     assert not (run.folder / "dataset" / "manifest.json").exists()
@@ -146,7 +146,7 @@ def test_splits_that_duplicates_have_emptied_are_refused_by_prepare_itself(folde
 def test_elpv(tmp_path):
     pytest.importorskip("elpv_dataset")
     dataset = {"path": "pypi:elpv-dataset", "classes": ["functional", "defective"], "rare_class": "defective",
-               "rare_budget": 8, "prompts": "solar-cell", "limit": 40}  # fmt: skip
+               "rare_budget": 8, "prompts": "solar-cell", "limit": 40, "group": "file_name"}  # fmt: skip
     run = config.parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "dataset": dataset})
     summary = json.loads((prepare_dataset(run) / "summary.json").read_text())
     assert summary["licence"] == "CC BY-NC-SA 4.0"

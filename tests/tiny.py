@@ -142,7 +142,7 @@ def settings(data: Path, outputs: Path, base: Path | str, **changes: Any) -> dic
         "device": "cpu",
         "folds": 1,
         "dataset": {
-            "path": str(data), "table": "metadata.csv", "mask": "{mask}", "group_column": "part", "rare_class": "cracked",
+            "path": str(data), "table": "metadata.csv", "mask": "{mask}", "group": "part", "rare_class": "cracked",
             "rare_budget": 10, "prompts": str(Path(__file__).parent / "panel.yaml"),
             "consent": {"licence": "CC0-1.0", "scope": ["research"]},
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from string import Formatter
 from typing import NamedTuple
@@ -34,6 +35,8 @@ class Source(NamedTuple):
     consent: Consent | None = None
     """The consent entry that comes with the source itself."""
     notice: str = ""
+    group: str | None = None
+    """What `dataset.group` is where the configuration leaves it out."""
 
 
 def open_source(path: str, table: str | None = None) -> Source:
@@ -45,7 +48,7 @@ def open_source(path: str, table: str | None = None) -> Source:
     if path == elpv.NAME:
         root, rows = elpv.read()
         own = Consent(licence=elpv.LICENCE, scope=list(elpv.SCOPE))
-        return Source(root, rows, elpv.NAME, True, own, elpv.notice())
+        return Source(root, rows, elpv.NAME, True, own, elpv.notice(), "module")
     if path.startswith("pypi:"):
         raise UserError(f"dataset.path: unknown source '{path}'; the one known is {elpv.NAME}")
     folder = Path(path).expanduser()
@@ -142,10 +145,6 @@ def make_records(source: Source, dataset: Dataset, columns: tuple[str, ...] = ()
     frame = pd.DataFrame({"path": _fill(source, "dataset.image", _image_template(rows, dataset.image))})
     frame["label"] = rows[dataset.label_column].str.strip()
     frame["where"] = [f"{source.where} row {number}" for number in range(1, len(rows) + 1)]
-    frame["group"] = frame["path"]
-    if dataset.group_column:
-        _require(source, "dataset.group_column", dataset.group_column)
-        frame["group"] = rows[dataset.group_column].str.strip()
     frame["mask"] = _fill(source, "dataset.mask", dataset.mask) if dataset.mask else ""
     for key, column in (("scope", consent.scope_column), ("expires", consent.expires_column)):
         if column:
@@ -153,7 +152,44 @@ def make_records(source: Source, dataset: Dataset, columns: tuple[str, ...] = ()
             frame[key] = rows[column]
     for name in wanted:
         frame[f"attribute.{name}"] = rows[name].str.strip()
-    return _check(frame, source, dataset).sort_values("path", ignore_index=True)
+    rule = _group_rule(source, dataset.group or source.group)
+    kept = _check(frame, source, dataset)
+    return kept.assign(group=_groups(source, kept, rule)).sort_values("path", ignore_index=True)
+
+
+def _group_rule(source: Source, named: str | None) -> pd.Series | re.Pattern[str] | None:
+    """The column that holds the groups, or the pattern that finds them in the paths; None: every image is its own."""
+    if named is None:
+        return None
+    if named in source.rows.columns:
+        return source.rows[named].str.strip()
+    try:
+        pattern = re.compile(named)
+        if pattern.groups == 1:
+            return pattern
+    except re.error:
+        pass
+    raise UserError(f"{_absent(source, 'dataset.group', named)}. It is no regular expression with exactly one group in "
+                    "parentheses either, such as '^([^_]+)_'")  # fmt: skip
+
+
+def _groups(source: Source, frame: pd.DataFrame, rule: pd.Series | re.Pattern[str] | None) -> list[str]:
+    """The group of each record, "" where it has none."""
+    paths = list(frame["path"])
+    if rule is None:
+        return paths
+    if isinstance(rule, pd.Series):
+        return list(rule.loc[frame.index])
+    # an image folder's first folder is the class, which must not become a part of the group
+    below = paths if source.is_table else [path.partition("/")[2] for path in paths]
+    found = [(match[1] or "") if (match := rule.search(path)) else "" for path in below]
+    missed = [path for path, group in zip(paths, found, strict=True) if path and not group]
+    if missed:
+        raise UserError(
+            f"dataset.group: the regular expression '{rule.pattern}' finds no group in {len(missed)} of {len(paths)} "
+            f"images; the first is {missed[0]}"
+        )
+    return found
 
 
 def _check(frame: pd.DataFrame, source: Source, dataset: Dataset) -> pd.DataFrame:
@@ -181,9 +217,13 @@ def _check(frame: pd.DataFrame, source: Source, dataset: Dataset) -> pd.DataFram
 
 def _require(source: Source, key: str, column: str) -> None:
     if column not in source.rows.columns:
-        there = ", ".join(source.rows.columns)
-        more = "" if source.is_table else "; an image folder has no others: add a metadata.csv with them"
-        raise UserError(f"{key}: no column '{column}' in {source.where}; there are: {there}{more}")
+        raise UserError(_absent(source, key, column))
+
+
+def _absent(source: Source, key: str, column: str) -> str:
+    there = ", ".join(source.rows.columns)
+    more = "" if source.is_table else "; an image folder has no others: add a metadata.csv with them"
+    return f"{key}: no column '{column}' in {source.where}; there are: {there}{more}"
 
 
 def _image_template(rows: pd.DataFrame, template: str) -> str:

@@ -147,8 +147,8 @@ def _text(
         f"  label_column: {quoted(label)}" if label != default else None,
         f"  classes: ['functional', 'defective']  # the certain votes; {counts['uncertain']} cells are uncertain"
         if path == elpv.NAME else None,
-        f"  group_column: {quoted(groups[0])}" + (f"  # or {', '.join(groups[1:])}" if groups[1:] else "")
-        if groups else "  # group_column: <patient, lesion or part>  # without one, every image is its own group",
+        f"  group: {quoted(groups[0])}" + (f"  # or {', '.join(groups[1:])}" if groups[1:] else "")
+        if groups else "  # group: <patient, lesion or part>  # without one, every image is its own group",
         f"  rare_class: {quoted('defective' if path == elpv.NAME else rare[0])}"
         + (f"  # also rare: {', '.join(rare[1:])}" if rare[1:] else ""),
         "  prompts: solar-cell" if path == elpv.NAME else "  prompts: generic  # a name in prompts/, or a file",
