@@ -258,8 +258,9 @@ class Config(Section):
     draws: Positive | None = None
     """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` and no
     method that draws with a model; else 1."""
-    part: Part | None = None
-    """Work on this part alone, `part.fold=2 part.draw=0`, as on several machines; the evaluation pools all parts."""
+    part: Part | Literal["final"] | None = None
+    """Work on this part alone, `part.fold=2 part.draw=0`, as on several machines; the evaluation pools all parts. `final`:
+    the model and images of all groups, which nothing is left to test; `synthimg augment` takes these."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     compile: Compile = "auto"
     """Compile the denoiser (torch.compile). auto: on an NVIDIA GPU, where so many images are trained on or drawn that the
@@ -278,7 +279,9 @@ class Config(Section):
     @property
     def folder(self) -> Path:
         """Where the stages' work lies: in the run's folder, or in that of the part."""
-        return self.root / PARTS / f"fold{self.part.fold}-draw{self.part.draw}" if self.part else self.root
+        if self.part is None:
+            return self.root
+        return self.root / PARTS / (self.part if self.part == "final" else f"fold{self.part.fold}-draw{self.part.draw}")
 
     @property
     def parts(self) -> list[Config]:
@@ -351,7 +354,7 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         raise UserError(f"{where}: " + "; ".join(problems)) from error
     if config.folds == 2:
         raise UserError(f"{where}: folds: is 2; expected 1, or 3 and more: one tests, one sets thresholds, the others train")
-    if config.part and (config.part.fold >= config.folds or config.part.draw >= config.redraws):
+    if isinstance(config.part, Part) and (config.part.fold >= config.folds or config.part.draw >= config.redraws):
         raise UserError(f"{where}: part: there are {config.folds} folds and {config.redraws} draws, counted from 0")
     shares = config.dataset.split
     if abs(shares.train + shares.validation + shares.test - 1) > 1e-6:
