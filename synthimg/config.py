@@ -126,6 +126,9 @@ class Finetune(Section):
     rare_share: Share = 0.4
     """Share of the rare class among the training draws; the other classes share the rest by their size.
     1.0 trains on the rare class alone; less keeps the others as prior (joint training)."""
+    drawn: Annotated[int, Field(ge=0)] = 0
+    """So many pictures of the method procedural join the rare class's training images, that the model may learn to keep
+    what they show: for the method refined."""
     caption_dropout: Share = 0.1
     """Share of captions emptied, so that guidance has something to lean on."""
     flip: bool = True
@@ -181,9 +184,10 @@ class Generate(Section):
         its ground; no model draws it (needs dataset.mask).
     procedural: images of the other classes with the `defects` of a random procedural scene; no model draws them. For rare
         classes that look like them: nothing checks that.
+    refined: the same, worked over by the model at each `strength` in turn (see `finetune.drawn`).
     Other packages may add methods (docs/extending.md)."""
     defects: Defects = "panel"
-    """Method procedural: panel (cracks and dead areas) or surface (scratches, spots, stains)."""
+    """Methods procedural and refined: panel (cracks and dead areas) or surface (scratches, spots, stains)."""
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
     detail: Share = 0.0
