@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..attributes import captions, estimators
 from ..config import Config
 from ..core import files, stage
-from ..data import consent, duplicates, images, records, splits
+from ..data import consent, duplicates, grouping, images, records, splits
 from ..errors import UserError
 
 PART = 256
@@ -66,11 +66,11 @@ def prepare_dataset(config: Config) -> Path:
     left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
     read = np.concatenate([part.read for part in parts])
     frame = usable[read].reset_index(drop=True)
-    hashes, thumbnails = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "thumbnails"))
-    pairs = duplicates.near(hashes, thumbnails, dataset.duplicates)
+    pairs = duplicates.near(np.concatenate([part.thumbnails for part in parts]), dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
     frame["split"] = split_by_group(frame, config)
     splits.check_splits(frame, dataset.rare_class)
+    tqdm.write(grouping.group_table(frame))
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
     frame["mask"] = np.concatenate([part.masked for part in parts])
@@ -141,17 +141,15 @@ class Part(NamedTuple):
     """bool [PART]: which records are readable."""
     masked: np.ndarray
     """bool [n]"""
-    hashes: np.ndarray
-    """uint64 [n]"""
     thumbnails: np.ndarray
-    """uint8 [n, 32, 32]"""
+    """uint8 [n, 64, 64]"""
     lost: list[tuple[str, str]]
 
 
 class Decoded(NamedTuple):
     pixels: np.ndarray
     mask: np.ndarray | None
-    fingerprint: duplicates.Fingerprint
+    thumbnail: np.ndarray
 
 
 def _decode_all(usable: pd.DataFrame, root: Path, config: Config, checkpoints: Path, wanted: Any) -> list[Part]:
@@ -180,13 +178,13 @@ def _decode(root: Path, path: str, mask: str, config: Config) -> Decoded | str:
     size, how = config.resolution, config.dataset.fit
     try:
         image = images.read(root / path)
-        pixels, fingerprint = images.square(image, size, how), duplicates.fingerprint(image)
+        pixels, thumbnail = images.square(image, size, how), duplicates.fingerprint(image)
     except images.UnreadableError as error:
         return str(error)
     try:
-        return Decoded(pixels, images.read_mask(root / mask, size, how, image.size) if mask else None, fingerprint)
+        return Decoded(pixels, images.read_mask(root / mask, size, how, image.size) if mask else None, thumbnail)
     except images.UnreadableError:
-        return Decoded(pixels, None, fingerprint)
+        return Decoded(pixels, None, thumbnail)
 
 
 def _write_part(
@@ -212,8 +210,7 @@ def _write_part(
     facts: dict[str, Any] = {
         "read": np.array(read, bool),
         "masked": np.array([item.mask is not None for item in good], bool),
-        "hashes": np.array([item.fingerprint.hash for item in good], np.uint64),
-        "thumbnails": np.array([item.fingerprint.thumbnail for item in good], np.uint8).reshape(-1, side, side),
+        "thumbnails": np.array([item.thumbnail for item in good], np.uint8).reshape(-1, side, side),
         "lost": np.array(lost, str).reshape(-1, 2),
     }
     with (folder / "part.tmp").open("wb") as file:
@@ -224,7 +221,7 @@ def _write_part(
 def _read_part(folder: Path) -> Part:
     with np.load(folder / "part.npz") as facts:
         lost = [(str(path), str(why)) for path, why in facts["lost"]]
-        return Part(folder, facts["read"], facts["masked"], facts["hashes"], facts["thumbnails"], lost)
+        return Part(folder, facts["read"], facts["masked"], facts["thumbnails"], lost)
 
 
 def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
@@ -268,6 +265,7 @@ def _summary(frame: pd.DataFrame, left_out: list[tuple[str, str]], licence: str,
     names = ("train", "reserve", "validation", "test")
     return {
         "classes": {label: {name: counts[label, name] for name in names} for label in sorted(set(frame["label"]))},
+        "groups": grouping.group_counts(frame),
         "excluded": dict(sorted(Counter(reason.split(" (")[0] for _, reason in left_out).items())),
         "licence": licence,
         "duplicates": len(np.unique(pairs)),
