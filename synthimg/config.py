@@ -92,9 +92,10 @@ class Dataset(Section):
     """Caption templates and attribute axes: a file, or the name of one in prompts/ (e.g. `solar-cell`)."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """How a photograph becomes square."""
-    duplicates: Annotated[int, Field(ge=0, le=16)] = 2
-    """Images whose 64-bit perceptual hashes differ in at most this many bits (0 = identical hashes only), and whose
-    thumbnails correlate, share a group."""
+    duplicates: Share = 0.8
+    """Images that show the same thing share a group: their patterns correlate at least so well at the best shift of up to
+    6 % of the side, whatever the exposure, and much better than with images of the same kind (data/duplicates.py).
+    1: only those whose thumbnails are equal."""
     limit: Annotated[int, Field(ge=20)] | None = None
     """Use at most this many images per class (drawn by seed, whole groups): for trying things out."""
     split: Split = Split()
