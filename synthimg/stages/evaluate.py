@@ -35,8 +35,10 @@ from ..evaluation.portions import measure_portions
 from ..evaluation.results import Results
 from ..evaluation.results_file import write_results
 from ..evaluation.sections import counts, followed, scored_outside, sides_of, trained_on
+from ..evaluation.subgroups import check_pairs, subgrouped
 from ..evaluation.training import Fit, Probabilities
 from ..metrics.comparison import Outcome, Test, compare_arms
+from ..metrics.prevalence import in_the_field
 from ..metrics.quality import assess
 from ..vision.features import Extractor, choose
 
@@ -49,13 +51,15 @@ def evaluate_run(config: Config) -> Path:
     Raises:
         UserError: the folder is another configuration's, an earlier stage has not finished, consent to an image has
             ended, a synthetic image cannot be
-            read, a split lacks images, or code from outside cannot be imported or returns something else than it should.
+            read, a split lacks images, `evaluate.subgroups` names an unknown attribute, or code from outside cannot be
+            imported or returns something else than it should.
     """
     started, run = time.monotonic(), check(config)
     data, planned = load(run), generated.plan(run)
     decided, made = generated.decisions(run), generated.accepted(run)
     consent.recheck(config.dataset, data.frame["path"])
     check_splits(data.frame, config.dataset.rare_class)
+    check_pairs(config, (name for name in data.frame if name.startswith("attribute.")))
     folder, extractor = run / "evaluate", choose(config.evaluate)
     wanted = made_from(config, extractor)
     enter(folder, wanted)
@@ -78,6 +82,8 @@ def evaluate_run(config: Config) -> Path:
         "quality": assess(extractor, sides, derive(config.seed, "quality")),
         "compliance": followed(planned, decided, prompts_of(config)),
         "recall": recall,
+        "subgroups": subgrouped(config, data.frame[data.frame["split"] == "test"], judged, test, recall),
+        "prevalence": in_the_field(judged, test, recall, config.evaluate.prevalence),
         "portions": portioned(config, made, recall, judged, test, again),
         "extra": scored_outside(config.evaluate.metrics, sides, derive(config.seed, "extra")),
     })  # fmt: skip
