@@ -6,6 +6,7 @@ set holds far more rare images than the field does, so the precision on it says 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any
@@ -30,9 +31,9 @@ def false_alarms_per_find(recall: float, specificity: float, prevalence: float) 
     return (1 - specificity) * (1 - prevalence) / (recall * prevalence) if recall > 0 else None
 
 
-def suffices(ordinary: int, specificity: float) -> bool:
-    """Whether so many ordinary test images say anything about a specificity. Counted in exact fractions."""
-    return ordinary * (1 - Fraction(str(specificity))) >= LEAST_FALSE_ALARMS
+def least_ordinary(specificity: float) -> int:
+    """How many ordinary test images it takes to say anything about a specificity. Counted in exact fractions."""
+    return math.ceil(LEAST_FALSE_ALARMS / (1 - Fraction(str(specificity))))
 
 
 def in_the_field(
@@ -46,16 +47,14 @@ def in_the_field(
     """
     wanted, ordinary = recall["specificity"], len(test.other_rows)
     control, matched = recall["best_control"], (recall["matched"] or recall)["best_control"]
-    rows = [{
-        "thresholds": "validation", "specificity": wanted, "best_control": control,
-        "arms": _set_on_validation(shown(arms, control), recall, prevalence) if suffices(ordinary, wanted) else None,
-    }]  # fmt: skip
+    found = [("validation", wanted, control, _set_on_validation(shown(arms, control), recall, prevalence))]
     for level in sorted({wanted, *STRICT}):
-        compared = shown(arms, matched) if suffices(ordinary, level) else None
-        rows.append({
-            "thresholds": "test", "specificity": level, "best_control": matched,
-            "arms": None if compared is None else _set_on_test(compared, test, level, prevalence),
-        })  # fmt: skip
+        found.append(("test", level, matched, _set_on_test(shown(arms, matched), test, level, prevalence)))
+    rows = [
+        {"thresholds": thresholds, "specificity": level, "best_control": best,
+         "arms": results if ordinary >= least_ordinary(level) else None}
+        for thresholds, level, best, results in found
+    ]  # fmt: skip
     return {"prevalence": prevalence, "ordinary": ordinary, "rows": rows}
 
 
