@@ -57,6 +57,15 @@ def test_recall_of_each_category_and_what_changed_there_can_be_counted() -> None
     assert found.change_of_worst == poly.change
 
 
+def test_the_gap_is_as_uncertain_as_its_two_ends_together() -> None:
+    hits, categories = eight_and_eight_and_two()
+    gap = measured(hits, categories, 4000).arms["real"].gap
+    assert gap and gap.ci95
+    error = np.sqrt((7 / 8 * 1 / 8 + 2 / 8 * 6 / 8) / 8)  # of eight images each
+    assert gap.ci95[0] == pytest.approx(5 / 8 - 1.96 * error, abs=0.05)
+    assert gap.ci95[1] == pytest.approx(5 / 8 + 1.96 * error, abs=0.05)
+
+
 def test_the_change_is_that_of_the_controls_worst_subgroup_not_of_the_synthetic_arms() -> None:
     hits, categories = eight_and_eight_and_two()
     turned = Hits("real", hits.shares | {"synthetic": np.array([0.0] * 8 + [1.0] * 8 + [0, 0])}, hits.groups)
