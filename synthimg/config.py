@@ -228,6 +228,11 @@ class Evaluate(Section):
     portions: bool = True
     """Also train the synthetic arm with fewer of the images, and without those of each attribute value and method: which of
     them help? A dozen classifiers a seed more; switch it off where the backbone is fine-tuned and time is short."""
+    subgroups: list[tuple[str, str]] = []
+    """Pairs of attributes, such as [[type, brightness]], by whose combinations recall is also reported; it is so by every
+    single attribute in any case."""
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the rare class where the classifier will work, such as 0.001: tells how many false alarms a find costs."""
     arms: list[ArmName] = list(ARMS)
     """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. Default: all of
     the package; arms that installed packages add have to be named. (smote works on features, so it goes with the head

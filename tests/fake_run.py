@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from fake_subgroups import fake_prevalence, fake_subgroups
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -256,6 +257,8 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
                 for arm, more in (("oversampled", 0), ("synthetic", 8))
             },
         },
+        "subgroups": fake_subgroups(gain),
+        "prevalence": fake_prevalence(gain, n["test_other"]),
         "portions": _portions(gain, width, n),
         "extra": {},
     }  # fmt: skip

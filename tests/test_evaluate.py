@@ -51,7 +51,8 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    assert set(found) == {"version", "extra", "rare_class", "n", "quality", "compliance", "recall", "portions"}
+    sections = {"rare_class", "n", "quality", "compliance", "recall", "subgroups", "prevalence", "portions"}
+    assert set(found) == {"version", "extra", *sections}
     assert found["n"] == {
         "train_rare": 8, "train_other": 10, "reserve_rare": 4, "validation_rare": 3, "validation_other": 4,
         "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
@@ -76,6 +77,24 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     assert set(found["recall"]["curve"]["arms"]) == {found["recall"]["best_control"], "synthetic", "oracle"}
     for table in found["recall"]["confusion"].values():
         assert {label: sum(row.values()) for label, row in table.items()} == {"defective": 5, "functional": 6}
+
+
+def test_subgroups_and_prevalence_are_of_the_test_images(done: Config) -> None:
+    found, records = metrics_of(done), load(done.folder).frame
+    rare = records[(records["split"] == "test") & (records["label"] == RARE)]
+    table = found["subgroups"]["at_thresholds"]
+    assert [part["attributes"] for part in table["partitions"]] == [["type"], ["brightness"]]
+    for part in table["partitions"]:
+        there = rare[f"attribute.{part['attributes'][0]}"].value_counts().to_dict()
+        assert {row["categories"][0]: row["images"] for row in part["subgroups"]} == there
+        for arm in (found["recall"]["best_control"], "synthetic", "oracle"):
+            whole = sum(row["images"] * row["recall"][arm]["mean"] for row in part["subgroups"]) / len(rare)
+            assert whole == pytest.approx(found["recall"]["arms"][arm]["recall_at_specificity"]["mean"])
+    for part in found["subgroups"]["at_equal_specificity"]["partitions"]:
+        whole = sum(row["images"] * row["recall"]["synthetic"]["mean"] for row in part["subgroups"]) / len(rare)
+        assert whole == pytest.approx(found["recall"]["matched"]["recall"]["synthetic"])
+    assert found["prevalence"]["ordinary"] == 6 and found["prevalence"]["prevalence"] is None
+    assert all(row["arms"] is None for row in found["prevalence"]["rows"])  # six ordinary images are too few
 
 
 def test_portions_end_with_all_images_and_leave_out_one_kind_at_a_time(done: Config) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from ..config import Section
+from .results_subgroups import Interval, Prevalence, Subgroups
 
 VERSION: Literal[2] = 2
-Interval = tuple[float, float]
-"""Lower and upper end."""
 
 
 class Spread(Section):
@@ -329,6 +328,10 @@ class Results(Section):
     measures."""
     recall: Recall
     """The answer."""
+    subgroups: Subgroups
+    """The answer by attributes of the test images."""
+    prevalence: Prevalence
+    """The answer in the field."""
     portions: Portions | None
     """Which images it comes from; null without `evaluate.portions`, synthetic images or a control."""
     extra: dict[str, float | dict[str, float] | None]

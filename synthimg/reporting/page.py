@@ -15,7 +15,7 @@ from PIL import Image
 from ..evaluation.arms import ARMS
 from ..evaluation.results import ArmResult, Recall
 from .charts import Dot
-from .formats import compact, interval, number, range95, share, signed
+from .formats import compact, interval, number, percentage, range95, share, signed, times
 
 THUMBNAIL = 160
 """Longest side of a picture in the gallery, in pixels: sharp at 80 to 110 CSS pixels, and light."""
@@ -30,7 +30,7 @@ def render(template: str, **context: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, signed, interval, compact, share, range95)
+    filters = (number, signed, interval, compact, share, range95, times, percentage)
     environment.filters.update({function.__name__: function for function in filters})
     return environment.get_template(template).render(**context).encode()
 

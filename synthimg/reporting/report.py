@@ -23,7 +23,7 @@ from ..evaluation.judged import Judged, judged_parts
 from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
 from ..evaluation.results_file import read_results
 from ..methods.base import composed, find, ordered
-from . import charts, gallery
+from . import charts, gallery, subgroups
 from .page import arm_dots, in_order, kind, picture
 from .wording import verdict_on
 
@@ -64,6 +64,7 @@ def describe(config: Config) -> dict[str, Any]:
         "recall": recall, "arms": arms(recall), "arm_charts": arm_charts(recall),
         "others": other_classes(recall), "confusion": confusion(recall),
         "curve": curve(recall), "portions": portions(results.portions, recall),
+        "subgroups": subgroups.tables(results), "field": subgroups.field(results),
         "cells": shown, "cells_total": total, "closest": gallery.closest(first, data, made),
         "turned": gallery.turned(parts, results.rare_class, recall.best_control),
         "followed": followed(results.compliance), "crossed": crossed(results.compliance),

@@ -22,6 +22,7 @@ from ..config import Config
 from ..core import files, stage
 from ..data import consent, duplicates, grouping, images, records, splits
 from ..errors import UserError
+from ..evaluation.subgroups import check_pairs
 
 PART = 256
 """Images decoded between two checkpoints."""
@@ -38,6 +39,7 @@ def prepare_dataset(config: Config) -> Path:
     dataset = config.dataset
     prompts = captions.load(dataset.prompts)
     captions.grid(prompts, config.generate.axes)  # refuses an unknown axis here, not after hours of fine-tuning
+    check_pairs(config, [*prompts.attributes, *dataset.attribute_columns])
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
     usable, left_out = _usable(records.make_records(source, dataset, prompts.columns), entry, config)
