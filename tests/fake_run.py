@@ -20,6 +20,7 @@ from synthimg.attributes import captions
 from synthimg.config import Config, parse
 from synthimg.core import files, stage
 from synthimg.evaluation.arms import ARMS as ARMS_OF_THE_PACKAGE
+from synthimg.evaluation.results import VERSION
 
 RARE, COMMON = "defective", "functional"
 SPLITS = {
@@ -54,7 +55,7 @@ def fake_run(
     counts: dict[str, dict[str, int]] | None = None,
     planned: int = 24,
 ) -> Config:
-    """Make `<root>/outputs/<name>` with all stages up to evaluate, and its data set `<root>/cells`.
+    """Make `<root>/outputs/<name>` with all stages up to evaluate, one part, and its data set `<root>/cells`.
 
     Args:
         gain: of the synthetic arm over the best control; `width` is half of its interval.
@@ -64,6 +65,7 @@ def fake_run(
         "name": name,
         "outputs": str(root / "outputs"),
         "resolution": RESOLUTION,
+        "folds": 1,
         "dataset": {
             "path": str(root / "cells"),
             "rare_class": RARE,
@@ -82,8 +84,10 @@ def fake_run(
     _finish(config, run / "generate", [run / "finetune"])
     decisions = _filter(run / "filter", records, plan, accepted)
     _finish(config, run / "filter", [run / "generate"])
-    _evaluate(run / "evaluate", records, decisions, gain, width)
-    _finish(config, run / "evaluate", [run / "dataset", run / "filter"])
+    _classify(run / "classify", records)
+    _finish(config, run / "classify", [run / "dataset", run / "filter"])
+    files.write_json(run / "evaluate" / "metrics.json", fake_metrics(gain, width, _counts(records, decisions)))
+    _finish(config, run / "evaluate", [run / "dataset", run / "filter", run / "classify"])
     return config
 
 
@@ -186,9 +190,7 @@ def _filter(folder: Path, records: pd.DataFrame, plan: pd.DataFrame, accepted: i
     return decisions
 
 
-def _evaluate(folder: Path, records: pd.DataFrame, decisions: pd.DataFrame, gain: float, width: float) -> None:
-    n = _counts(records, decisions)
-    files.write_json(folder / "metrics.json", fake_metrics(gain, width, n))
+def _classify(folder: Path, records: pd.DataFrame) -> None:
     judged = records[records.split.isin(["validation", "test"])]
     predictions = [
         {"arm": arm, "seed": seed, "id": row.id, "label": row.label, "split": row.split, "score": 0.5,
@@ -205,8 +207,9 @@ def _counts(records: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, Any]:
         return int(((records.split == split) & ((records.label == RARE) == rare)).sum())
 
     rejected = decisions[~decisions.accepted].reason.value_counts().sort_index()
-    test = records[(records.split == "test") & (records.label == RARE)]
+    train, test = (records[(records.split == name) & (records.label == RARE)] for name in ("train", "test"))
     return {
+        "parts": 1, "train_rare_groups": [int(train.group.nunique())],
         "train_rare": size("train", True), "train_other": size("train", False), "reserve_rare": size("reserve", True),
         "validation_rare": size("validation", True), "validation_other": size("validation", False),
         "test_rare": size("test", True), "test_other": size("test", False),
@@ -219,6 +222,7 @@ def _counts(records: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, Any]:
 def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | None = None) -> dict[str, Any]:
     """A plausible metrics.json: the best control has recall 0.61, the oracle 0.72."""
     n = n or {
+        "parts": 1, "train_rare_groups": [55],
         "train_rare": 60, "train_other": 900, "reserve_rare": 200, "validation_rare": 70, "validation_other": 300,
         "test_rare": 180, "test_other": 500, "test_rare_groups": 175,
         "planned": 200, "generated": 200, "accepted": 130,
@@ -226,7 +230,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
     }  # fmt: skip
     lead = {**CONTROLS, "synthetic": gain, "oracle": 0.11}
     return {
-        "version": 1,
+        "version": VERSION,
         "rare_class": RARE,
         "n": n,
         "quality": _quality(n),
@@ -240,7 +244,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
             "type": None,
         },
         "recall": {
-            "seeds": 5, "classifier": "head", "specificity": 0.95, "steps": None, "batch_size": None,
+            "folds": 1, "draws": 1, "seeds": 5, "classifier": "head", "specificity": 0.95, "steps": None, "batch_size": None,
             "synthetic_weight": 0.2, "beside": "real",
             "arms": {arm: _arm(0.61 + lead[arm], n, arm) for arm in ARMS},
             "best_control": "oversampled",

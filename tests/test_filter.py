@@ -12,9 +12,10 @@ from PIL import Image
 
 from synthimg.attributes import captions
 from synthimg.config import Config, parse
+from synthimg.core.files import CACHE
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.stages.filter import decide, filter_images, misses, reasons
+from synthimg.stages.filter import Known, decide, filter_images, misses, reasons
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, pd.DataFra
     """A filtered run: 0 copies a training image, 1 its mirror image, 8 repeats 2, 4 and 5 are of the other class."""
     config = fake_run(tmp_path_factory.mktemp("filter"), planned=14, overrides={"filter": {"confidence": 0.2}})
     run = config.folder
-    frame, pixels, _ = load(run)
+    frame, pixels, _ = load(config)
     original = int(np.flatnonzero((frame["split"] == "train") & (frame["label"] == RARE))[3])
     ids = list(pd.read_parquet(run / "generate" / "plan.parquet")["id"])
     picture = {name: run / "generate" / "images" / f"{name}.png" for name in ids}
@@ -46,7 +47,7 @@ def test_decisions_keep_the_contract(judged: tuple[Config, pd.DataFrame, list[st
     ]  # fmt: skip
     assert (decisions["accepted"] == (decisions["reason"] == "")).all()
     assert set(decisions["reason"]) <= {"", "class", "copy", "attribute", "duplicate"}
-    frame = load(config.folder).frame
+    frame = load(config).frame
     assert set(decisions["nearest"]) <= set(frame.loc[frame["split"] == "train", "id"])
 
 
@@ -69,7 +70,7 @@ def test_nothing_but_training_and_validation_images_matters(
 ) -> None:
     """Scrambled reserve and test images and labels leave every decision as it was."""
     config, decisions, _ = judged
-    frame, pixels, _ = load(config.folder)
+    frame, pixels, _ = load(config)
     other = config.model_copy(update={"outputs": str(tmp_path)})
     for part in ("dataset", "generate"):
         (other.folder / part).mkdir(parents=True)
@@ -96,7 +97,7 @@ def test_a_finished_stage_is_left_alone_and_a_killed_one_gives_the_same_bytes(
     assert (folder / "decisions.parquet").stat().st_mtime_ns == when
     (folder / "manifest.json").unlink()
     (folder / "decisions.parquet").unlink()
-    next((folder / "features").iterdir()).unlink()
+    next((Path(judged[0].outputs) / CACHE / "features").iterdir()).unlink()
     filter_images(judged[0])
     assert (folder / "decisions.parquet").read_bytes() == before
 
@@ -126,7 +127,7 @@ def decided(
     rows = pd.DataFrame({"id": [f"s{row}" for row in range(len(synthetic))], "method": "text"})
     aside = np.zeros_like(training)
     aside[:, -1] = 1
-    return decide(config, frame, captions.load("solar-cell"), rows, {}, synthetic, training, aside, held_out)
+    return decide(config, frame, captions.load("solar-cell"), rows, {}, synthetic, Known(training, aside, held_out))
 
 
 def at(*distances: float, side: float = 1.0) -> np.ndarray:

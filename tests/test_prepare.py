@@ -47,7 +47,8 @@ def settings(folder, **changes):
                "attribute_columns": ["site"], "consent": {"scope_column": "uses", "expires_column": "until"},
     }  # fmt: skip
     dataset |= changes
-    return config.parse({"name": "run", "outputs": str(folder.parent / "out"), "resolution": 32, "dataset": dataset})
+    tree = {"name": "run", "outputs": str(folder.parent / "out"), "resolution": 32, "folds": 1, "dataset": dataset}
+    return config.parse(tree)
 
 
 def contents(folder):
@@ -57,7 +58,7 @@ def contents(folder):
 def test_the_whole_stage(folder, capsys):
     run = settings(folder)
     out = prepare_dataset(run)
-    frame, pixels, masks = prepared.load(run.folder)
+    frame, pixels, masks = prepared.load(run)
     assert pixels.shape == (38, 32, 32, 3) and masks.shape == (38, 32, 32) and set(np.unique(masks)) == {255}
     assert frame["mask"].all() and frame["id"].str.fullmatch("[0-9a-f]{16}").all()
     assert {"attribute.site", "attribute.lighting", "measured.texture", "caption"} <= set(frame)
@@ -110,7 +111,7 @@ def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
         shutil.copy(folder / f"{number:03}.png", folder / f"{number + 1:03}.png")
     run = settings(folder, group=None, rare_budget=None)
     prepare_dataset(run)
-    frame, pixels, _ = prepared.load(run.folder)
+    frame, pixels, _ = prepared.load(run)
     keys = [pixels[row].tobytes() for row in range(len(pixels))]
     assert frame.groupby(keys)["split"].nunique().max() == 1 and frame["group"].nunique() < len(frame)
 
@@ -149,7 +150,7 @@ def test_elpv(tmp_path):
     pytest.importorskip("elpv_dataset")
     dataset = {"path": "pypi:elpv-dataset", "classes": ["functional", "defective"], "rare_class": "defective",
                "rare_budget": 8, "prompts": "solar-cell", "limit": 40, "group": "file_name"}  # fmt: skip
-    run = config.parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "dataset": dataset})
+    run = config.parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "folds": 1, "dataset": dataset})
     summary = json.loads((prepare_dataset(run) / "summary.json").read_text())
     assert summary["licence"] == "CC BY-NC-SA 4.0"
     assert {label: sum(counts.values()) for label, counts in summary["classes"].items()} == {
