@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 import pytest
 from fake_run import fake_run, rewrite_metrics
+from synthimg.reporting.repeats import configurations, group_repeats, lines
 
 from synthimg.errors import UserError
 from synthimg.evaluation.results_file import read_results
 from synthimg.reporting.compare import compare_runs, table, warnings
-from synthimg.reporting.repeats import configurations, group_repeats, lines
 from synthimg.reporting.runs import load
 from synthimg.reporting.subgroups import worst_of
 
