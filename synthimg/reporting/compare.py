@@ -8,10 +8,11 @@ from typing import Any
 
 from ..core import files
 from ..errors import UserError
+from ..evaluation.arms import in_order
 from . import charts
 from .charts import Dot
 from .formats import number, signed
-from .page import arm_dots, in_order, kind, render
+from .page import arm_dots, kind, render
 from .repeats import group_repeats, lines
 from .report import quality
 from .runs import DECISIVE, Run, load

@@ -25,8 +25,9 @@ from ..core.stage import check, enter, finish, is_done, key
 from ..data import consent, generated
 from ..data.prepared import load, prompts_of
 from ..data.splits import check_splits
-from ..evaluation.arms import ARMS, GROUP, Arm, arms_of, available
+from ..evaluation.arms import ARMS, GROUP, Arm, arms_of, available, parts_of
 from ..evaluation.custom import custom_fit
+from ..evaluation.distance import with_distance
 from ..evaluation.finetune import finetuned
 from ..evaluation.head import headed
 from ..evaluation.names import METRICS
@@ -62,7 +63,7 @@ def evaluate_run(config: Config) -> Path:
     if is_done(folder, wanted):
         return folder
     arms, accepted = trained_arms(config, data.frame, len(made)), list(made["id"])
-    fit = FITS.get(config.evaluate.classifier, custom_fit)(config, data, accepted)
+    fit = with_distance(FITS.get(config.evaluate.classifier, custom_fit)(config, data, accepted), config, data)
     saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     found = trained(config, list(arms), accepted, fit, saved)
     predictions, thresholds = tables_of(config, data.frame, found)
@@ -90,7 +91,7 @@ def made_from(config: Config, extractor: Extractor) -> dict[str, Any]:
     settings = config.evaluate
     before = [config.folder / name for name in ("dataset", "generate", "filter")]
     wanted = key(config, "evaluate", ("seed", "resolution", "device", "dataset", "evaluate"), before)
-    code = extensions.sources_of(GROUP, [name for name in settings.arms if name not in ARMS])
+    code = extensions.sources_of(GROUP, sorted({parts_of(name)[0] for name in settings.arms} - set(ARMS)))
     code |= extensions.sources_of(METRICS, settings.metrics)
     if settings.classifier not in FITS:
         code["classifier"] = extensions.source_of(settings.classifier, "evaluate.classifier")
@@ -101,8 +102,9 @@ def trained_arms(config: Config, frame: pd.DataFrame, accepted: int) -> dict[str
     """The arms of this evaluation, in the order of the table."""
     settings = config.evaluate
     reserve = bool((frame["split"] == "reserve").any())
+    rare = bool(((frame["split"] == "train") & (frame["label"] == config.dataset.rare_class)).any())
     asked = arms_of(settings.arms, settings.beside)
-    return available(asked, settings.classifier, accepted=accepted > 0, reserve=reserve)
+    return available(asked, settings.classifier, accepted=accepted > 0, reserve=reserve, rare=rare)
 
 
 def trained(
