@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import UserError, did_you_mean
-from .evaluation.arms import ARMS, arms_of
+from .evaluation.arms import DEFAULT, arms_of
 from .evaluation.names import ArmName, ClassifierName, ControlName, MetricName
 from .methods import base
 
@@ -233,9 +233,10 @@ class Evaluate(Section):
     single attribute in any case."""
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the rare class where the classifier will work, such as 0.001: tells how many false alarms a find costs."""
-    arms: list[ArmName] = list(ARMS)
-    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. Default: all of
-    the package; arms that installed packages add have to be named. (smote works on features, so it goes with the head
+    arms: list[ArmName] = list(DEFAULT)
+    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. `distance` and
+    `patches` have no classifier, and `<control>+distance` or `<control>+patches` average one with it. Default: all that
+    take seconds; arms that installed packages add have to be named. (smote works on features, so it goes with the head
     only.)"""
     metrics: list[MetricName] = []
     """Further scores of the accepted images, by installed packages (docs/extending.md)."""

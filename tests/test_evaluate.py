@@ -18,7 +18,7 @@ from synthimg.config import Config
 from synthimg.core.files import CACHE, digest, write_table
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.evaluation.arms import ARMS
+from synthimg.evaluation.arms import ARMS, DEFAULT
 from synthimg.evaluation.head import headed
 from synthimg.evaluation.inputs import rare_rows
 from synthimg.evaluation.training import drawn_by, order, row_weights
@@ -66,7 +66,7 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     assert set(found["quality"]["marginals"]) == {"brightness", "contrast"}
     assert found["compliance"]["type"] is None  # no estimator measures it
     assert sum(part["n"] for part in found["compliance"]["brightness"].values()) == 24
-    assert list(found["recall"]["arms"]) == list(ARMS)
+    assert list(found["recall"]["arms"]) == list(DEFAULT)
     for arm in found["recall"]["arms"].values():
         for name in ("recall", "recall_at_specificity", "specificity", "specificity_at_threshold", "auc"):
             low, high = arm[name]["ci95"]
@@ -76,7 +76,7 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     counted = {name: arm["n_train"] for name, arm in found["recall"]["arms"].items()}
     assert counted["real"] == counted["augmented"] == {"rare": 8, "other": 10, "synthetic": 0}
     assert counted["oracle"]["rare"] == 12 and counted["synthetic"]["synthetic"] == 12
-    assert found["recall"]["best_control"] in set(ARMS) - {"synthetic", "oracle"}
+    assert found["recall"]["best_control"] in set(DEFAULT) - {"synthetic", "oracle"}
     assert set(found["recall"]["curve"]["arms"]) == {found["recall"]["best_control"], "synthetic", "oracle"}
     for table in found["recall"]["confusion"].values():
         assert {label: sum(row.values()) for label, row in table.items()} == {"defective": 5, "functional": 6}
@@ -142,7 +142,7 @@ def test_test_labels_reach_nothing_but_the_count(done: Config, tmp_path: Path) -
     pd.testing.assert_frame_equal(mine.drop(columns="label"), theirs.drop(columns="label"))
 
 
-@pytest.mark.parametrize("after", [5, 2 * len(ARMS) + 3])  # among the arms, and among the portions
+@pytest.mark.parametrize("after", [5, 2 * len(DEFAULT) + 3])  # among the arms, and among the portions
 def test_a_killed_evaluation_continues_to_the_same_bytes(
     done: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -199,7 +199,7 @@ def test_a_finished_evaluation_is_left_alone(done: Config) -> None:
 def test_every_arm_judges_every_image_with_every_seed(done: Config) -> None:
     predictions = pd.read_parquet(done.folder / PREDICTIONS)
     sizes = predictions.groupby(["arm", "seed"]).size()
-    assert sizes.nunique() == 1 and len(sizes) == 2 * len(ARMS)
+    assert sizes.nunique() == 1 and len(sizes) == 2 * len(DEFAULT)
 
 
 def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) ->
     config = fake_run(tmp_path, overrides=SMALL, accepted=0, counts=counts, planned=3)
     evaluated(config)
     found = metrics_of(config)
-    assert list(found["recall"]["arms"]) == [name for name in ARMS if name not in ("synthetic", "oracle")]
+    assert list(found["recall"]["arms"]) == [name for name in DEFAULT if name not in ("synthetic", "oracle")]
     assert found["recall"]["gain"] is None and found["recall"]["oracle_gap_closed"] is None
     assert found["quality"]["fid"] is None and found["quality"]["kid"] is None
     assert "No synthetic image" in found["quality"]["warning"]
@@ -252,7 +252,7 @@ def test_every_arm_has_words_and_a_title_of_its_own() -> None:
         found = [getattr(arm, part) for arm in ARMS.values()]
         assert all(found) and len(set(found)) == len(found)
     assert {name for name, arm in ARMS.items() if not arm.control} == {"synthetic", "oracle"}
-    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote"}
+    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote", "distance", "patches"}
 
 
 def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -> None:

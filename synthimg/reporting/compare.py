@@ -8,11 +8,12 @@ from typing import Any
 
 from ..core import files
 from ..errors import UserError
+from ..evaluation.arms import in_order
 from ..evaluation.results_subgroups import SubgroupTable
 from . import charts
 from .charts import Dot
 from .formats import number, signed
-from .page import arm_dots, in_order, kind, render
+from .page import arm_dots, kind, render
 from .report import quality
 from .runs import DECISIVE, Run, load
 from .subgroups import KINDS_OF_THRESHOLDS, Worst, worst_of

@@ -19,12 +19,13 @@ from markupsafe import Markup
 from ..config import Config
 from ..core import files
 from ..data import generated
+from ..evaluation.arms import in_order
 from ..evaluation.judged import Judged, judged_parts
 from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
 from ..evaluation.results_file import read_results
 from ..methods.base import composed, find, ordered
 from . import charts, gallery, subgroups
-from .page import arm_dots, in_order, kind, picture
+from .page import arm_dots, kind, picture
 from .wording import verdict_on
 
 STAGES = ("dataset", "finetune", "generate", "filter", "classify", "evaluate")

@@ -38,8 +38,8 @@ def evaluate_run(config: Config) -> Path:
 
     Raises:
         UserError: the folder is another configuration's, an earlier stage has not finished in a part, consent to an image
-            has ended, a synthetic image cannot be read, `evaluate.subgroups` names an unknown attribute, or code from outside
-            returns something else than it should.
+            has ended, a synthetic image cannot be read, `evaluate.subgroups` names an unknown attribute, or code from
+            outside returns something else than it should.
     """
     config = config.model_copy(update={"part": None})
     started, run = time.monotonic(), check(config)
