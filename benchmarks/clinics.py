@@ -1,6 +1,6 @@
 """Does a gain reach another clinic? HAM10000 by the source of its images: rare lesions of one clinic, tested on the other's.
 
-python benchmarks/clinics.py /data/ham10000 --tasks bcc-15-to-vidir_modern mel-40-to-rosendahl draws=1
+python benchmarks/clinics.py /data/ham10000 draws=1 --tasks bcc-15-to-vidir_modern mel-40-to-rosendahl
 
 Each task is a run of configs/dermatology.yaml with five folds by lesion. The real rare lesions come from one clinic, test
 and threshold from the other, the other classes' training images from both. /data/ham10000 needs source.csv beside

@@ -83,7 +83,7 @@ class Dataset(Section):
     0: none at all, so only methods and arms that need no real rare image remain."""
     rare_groups: Positive | None = None
     """Take the images of the budget from as few groups as hold them, but at least this many: a first batch of modules,
-    the first patients. Groups come in drawn order. Default: from all groups."""
+    the first patients. Groups come in drawn order. Without a budget: all images of so many groups. Default: from all groups."""
     deployment: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
     """Where the classifier will be used, by attribute: {type: [poly]}. Validation and test images come from there, real rare
     training images from elsewhere, the other classes' training images from everywhere; the oracle also has the rare images
@@ -267,8 +267,8 @@ class Config(Section):
     thresholds and classifiers that never saw it. 1: one split by `dataset.split`, for data with thousands of rare test
     images. Else 3 or more: a fold for the test, one for the thresholds, the others for training."""
     draws: Positive | None = None
-    """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` and no
-    method that draws with a model; else 1."""
+    """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` or
+    `rare_groups` and no method that draws with a model; else 1."""
     part: Part | Literal["final"] | None = None
     """Work on this part alone, `part.fold=2 part.draw=0`, as on several machines; the evaluation pools all parts. `final`:
     the model and images of all groups, which nothing is left to test; `synthimg augment` takes these."""
@@ -305,7 +305,7 @@ class Config(Section):
     @property
     def redraws(self) -> int:
         """How many draws of the rare training images there are."""
-        cut = self.dataset.rare_budget is not None
+        cut = self.dataset.rare_budget is not None or self.dataset.rare_groups is not None
         return self.draws or (DRAWS if self.folds > 1 and cut and not self.draws_with_model else 1)
 
     @property
