@@ -51,7 +51,7 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    assert set(found) == {"version", "extra", "rare_class", "n", "quality", "compliance", "recall", "portions"}
+    assert set(found) == {"version", "extra", "rare_class", "n", "quality", "compliance", "relevance", "recall", "portions"}
     assert found["n"] == {
         "train_rare": 8, "train_other": 10, "reserve_rare": 4, "validation_rare": 3, "validation_other": 4,
         "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,

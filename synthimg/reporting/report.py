@@ -22,6 +22,7 @@ from ..evaluation.results_file import read_results
 from ..methods.base import composed, find, ordered
 from . import charts, gallery
 from .page import arm_dots, in_order, kind, picture
+from .relevance import relevance_rows
 from .wording import verdict_on
 
 STAGES = ("dataset", "finetune", "generate", "filter", "evaluate")
@@ -64,6 +65,7 @@ def describe(run: Path) -> dict[str, Any]:
         "followed": followed(results.compliance), "crossed": crossed(results.compliance),
         "reasons": gallery.reasons(n.rejected), "acceptance": gallery.acceptance(made),
         "started": {"pictures": len(started), "images": started.nunique()},
+        "relevance": relevance_rows(results.relevance),
         "funnel": funnel(n), "quality": quality(results.quality), "extra": extra(results.extra),
         "shared": shared(results.quality.extractor, settings, methods),
         "methods": methods, "drawn": methods - composed(methods),

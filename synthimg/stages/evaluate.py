@@ -32,6 +32,7 @@ from ..evaluation.head import headed
 from ..evaluation.names import METRICS
 from ..evaluation.outcomes import outcomes_of, tables_of, test_images
 from ..evaluation.portions import measure_portions
+from ..evaluation.relevance import pooled_relevance
 from ..evaluation.results import Results
 from ..evaluation.results_file import write_results
 from ..evaluation.sections import counts, followed, scored_outside, sides_of, trained_on
@@ -77,6 +78,7 @@ def evaluate_run(config: Config) -> Path:
         "n": counts(config, data.frame, decided, len(planned)),
         "quality": assess(extractor, sides, derive(config.seed, "quality")),
         "compliance": followed(planned, decided, prompts_of(config)),
+        "relevance": pooled_relevance([generated.relevance(run)]),
         "recall": recall,
         "portions": portioned(config, made, recall, judged, test, again),
         "extra": scored_outside(config.evaluate.metrics, sides, derive(config.seed, "extra")),
