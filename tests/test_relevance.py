@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from fake_run import fake_relevance
 
-from synthimg.evaluation.relevance import FOLDS, Real, deal, measure_relevance, pooled_relevance
+from synthimg.evaluation.relevance import FOLDS, Real, deal, measure_relevance, pooled_relevance, resemblance
 from synthimg.evaluation.results import Relevance, RelevanceTest
 from synthimg.reporting.relevance import doubts, relevance_rows, relevant, words
 
@@ -102,6 +102,15 @@ def test_pictures_of_the_same_group_give_an_image_away_as_well() -> None:
     assert measured(rows, synthetic, real)["methods"]["transplant"]["auc"] < 0.65
 
 
+def test_pictures_on_an_ordinary_image_of_the_group_are_left_out_as_well() -> None:
+    """One ordinary image of each rare group is the ground of pictures that give the rare images of the group away."""
+    real = training(shift=0.0)
+    real.frame["group"] = [*[f"r{row}" for row in range(12)], *real.frame["group"][12:]]
+    rows, synthetic = copies(real)
+    grounds = rows.assign(source="", ground=[f"c{row // 2}" for row in range(24)])
+    assert measured(grounds, synthetic, real) == measured(rows, synthetic, real)
+
+
 def test_ordinary_images_of_the_groups_of_rare_ones_do_not_hold_these_down() -> None:
     """Groups with a look of their own (column 2): a head that knows its ordinary images ranks the rare ones of it low."""
     real = training()
@@ -166,6 +175,33 @@ def test_the_interval_draws_whole_groups() -> None:
     real.features[rare[:12], 0], real.features[rare[12:], 0] = 40, -40
     found = measured(plan("procedural", 40), features(40, 5, 40.0), real)["methods"]["procedural"]
     assert found["auc"] == pytest.approx(0.5) and found["ci95"] == [0.0, 1.0]
+
+
+def test_the_interval_draws_whole_groups_of_ordinary_images_too() -> None:
+    """Of three held-out groups one is ranked above all rare images: a resample has 0 to 3 of its kind."""
+    others = Real(records(COMMON, [f"h{row // 10}" for row in range(30)], "h"), features(30, 3))
+    others.features[:, 0] = np.repeat([-60, -60, 60], 10)
+    rows = plan("procedural", 40)
+    found = measure_relevance(rows, features(40, 5, SHOWN), training(), others, RARE, 0)["methods"]["procedural"]
+    assert found["auc"] == pytest.approx(2 / 3) and found["ci95"] == pytest.approx([0.0, 1.0])
+
+
+def test_images_that_cannot_be_told_apart_tie() -> None:
+    """Half of the held-out images are the one rare picture that all show; the others lie below it: 0.5 * 0.5 + 0.5."""
+    real = training(shift=0.0)
+    rare = (real.frame["label"] == RARE).to_numpy()
+    real.features[rare] = features(1, 9, SHOWN)
+    others = Real(records(COMMON, [f"h{row}" for row in range(20)], "h"), np.repeat(features(1, 9, SHOWN), 20, axis=0))
+    others.features[10:, 0] = -60
+    found = measure_relevance(plan("procedural", 40), features(40, 5, SHOWN), real, others, RARE, 0)
+    assert found["methods"]["procedural"]["auc"] == pytest.approx(0.75)
+
+
+def test_few_pictures_weigh_as_much_as_many_ordinary_images() -> None:
+    """Roots of the features: ordinary images -1 and 1, pictures 3 and 5. Of an image at 2, halfway, nothing can be told."""
+    ordinary, pictures = np.tile([[-1], [1]], (18, 1)), np.tile([[9], [25]], (2, 1))
+    found = resemblance(*(np.float32(part) for part in (ordinary, pictures, [[0], [4], [16]])))
+    assert found[1] == pytest.approx(0.5, abs=1e-3) and found[0] == pytest.approx(1 - found[2], abs=1e-3)
 
 
 def test_folds_keep_groups_together_and_follow_from_the_seed() -> None:

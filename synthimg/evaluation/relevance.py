@@ -9,7 +9,8 @@ user learns the answer before the evaluation.
 A picture made from a rare image would give that image away, and so would an ordinary image of its group. Therefore each rare
 image is ranked by a head that saw nothing of its group: the groups are dealt into folds, and a fold's head learns without
 the ordinary images of its groups and without the pictures made from them. A model that was trained on the rare images cannot
-be taken back like this, so the AUC of its pictures is marked as optimistic.
+be taken back like this, and its pictures have passed a judge who knows these images, too. So their AUC is marked as
+optimistic.
 """
 
 from __future__ import annotations
@@ -168,13 +169,13 @@ def _ranked(test: _Test, made: pd.DataFrame, features: Features) -> tuple[Mask, 
         pictures, ordinary = features[~made.isin(seen).any(axis=1).to_numpy()], test.ordinary.features[~away]
         if len(pictures) and len(ordinary):
             queries = np.concatenate([test.rare.features[mine], test.held_out.features])
-            scores = _scores(ordinary, pictures, queries)
+            scores = resemblance(ordinary, pictures, queries)
             rare, other = scores[: mine.sum(), None], scores[None, mine.sum() :]
             wins[mine], ranked[mine] = (rare > other) + 0.5 * (rare == other), True
     return ranked, wins[ranked]
 
 
-def _scores(ordinary: Features, pictures: Features, queries: Features) -> Array:
+def resemblance(ordinary: Features, pictures: Features, queries: Features) -> Array:
     """How much each query [M, D] looks like a picture rather than an ordinary image [M]; both sides weigh the same."""
     ready, labels = power_normaliser(ordinary), np.repeat([0, 1], [len(ordinary), len(pictures)])
     known = TrainingSet(ready(np.concatenate([ordinary, pictures])), labels, np.ones(len(labels)))
