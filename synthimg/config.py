@@ -83,7 +83,8 @@ class Dataset(Section):
     0: none at all, so only methods and arms that need no real rare image remain."""
     rare_groups: Positive | None = None
     """Take the images of the budget from as few groups as hold them, but at least this many: a first batch of modules,
-    the first patients. Groups come in drawn order. Without a budget: all images of so many groups. Default: from all groups."""
+    the first patients. Groups come in drawn order. Without a budget: all images of so many groups. Default: all
+    groups."""
     deployment: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
     """Where the classifier will be used, by attribute: {type: [poly]}. Validation and test images come from there, real rare
     training images from elsewhere, the other classes' training images from everywhere; the oracle also has the rare images

@@ -54,11 +54,12 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    sections = {"rare_class", "n", "quality", "compliance", "recall", "subgroups", "prevalence", "portions"}
+    sections = {"rare_class", "n", "quality", "compliance", "relevance", "recall", "subgroups", "prevalence", "portions"}
     assert set(found) == {"version", "extra", *sections}
     assert found["n"] == {
         "parts": 1, "train_rare": 8, "train_rare_groups": [4], "train_other": 10, "reserve_rare": 4,
-        "validation_rare": 3, "validation_other": 4, "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
+        "validation_rare": 3, "validation_other": 4, "test_rare": 5, "test_other": 6, "test_rare_groups": 3,
+        "planned": 24, "generated": 24, "accepted": 12,
         "rejected": found["n"]["rejected"],
     }  # fmt: skip
     assert sum(found["n"]["rejected"].values()) == 12

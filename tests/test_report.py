@@ -73,6 +73,21 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert len(html) < 6_000_000
 
 
+def test_the_relevance_of_each_method_is_a_row_in_words(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    block = html[html.index("Do the pictures show what real ones show?") : html.index("Measured attributes")]
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", block)
+    assert ["text" in rows[0], "image" in rows[1], "real images in place of pictures" in rows[2]] == [True] * 3
+    assert "0.83" in rows[0] and "0.71 to 0.92" in rows[0] and "resemble the real rare images; optimistic" in rows[0]
+    assert "0.44 to 0.71" in rows[1] and "not shown to resemble the real rare images" in rows[1]
+    assert "optimistic" not in rows[2] and "trained on these very images" in block
+    config = fake_run(tmp_path / "none")
+    none = {"auc": None, "ci95": None, "parts": [], "reason": "it takes 3 real rare training images, and there are 0"}
+    rewrite_metrics(config.folder, lambda metrics: metrics["relevance"]["methods"]["text"].update(none))
+    write_report(config)
+    assert "not measured: it takes 3 real rare training images" in (config.folder / "report.html").read_text()
+
+
 def test_how_many_real_images_the_accepted_ones_start_from(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
     plan = pd.read_parquet(config.folder / "generate" / "plan.parquet")

@@ -152,6 +152,38 @@ class Compliance(Section):
     """Number of images by category asked for, then by category measured ("" where it cannot be told)."""
 
 
+class Relevance(Section):
+    """How well a head that knows ordinary images and some pictures, but no real rare image, ranks real rare training images
+    above held-out ordinary ones. Each is ranked by a head that saw nothing of its group. Over several folds or draws of the
+    rare images: a mean, and counts added up."""
+
+    auc: float | None
+    """Area under the ROC curve; 0.5 is chance. Null where it cannot be told."""
+    ci95: Interval | None
+    """95 % interval, which resamples whole groups of both sides; null where the rare images are of one group."""
+    n_rare: int
+    """Real rare images that were ranked."""
+    n_groups: int
+    """Groups they belong to."""
+    n_pictures: int
+    """Pictures that the heads learn from: the accepted ones."""
+    optimistic: bool
+    """Whether a model drew the pictures that was itself trained on these rare images; the value then flatters."""
+    parts: list[float]
+    """The value in each fold and draw."""
+    reason: str | None
+    """Why there is no value; null where there is one."""
+
+
+class RelevanceTest(Section):
+    """Whether pictures show what real rare images show."""
+
+    real: Relevance
+    """With the real rare images in place of pictures, each ranked by those of other groups: the yardstick."""
+    methods: dict[str, Relevance]
+    """With the pictures of each method."""
+
+
 class PerSeed(Section):
     """The same measures of an arm for each draw and seed."""
 
@@ -326,6 +358,8 @@ class Results(Section):
     compliance: dict[str, dict[str, Compliance] | None]
     """Whether images have what they were asked for, by attribute and method; null for an attribute that no estimator
     measures."""
+    relevance: RelevanceTest
+    """Whether the pictures of each method show what real rare images show."""
     recall: Recall
     """The answer."""
     subgroups: Subgroups

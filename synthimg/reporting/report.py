@@ -26,6 +26,7 @@ from ..evaluation.results_file import read_results
 from ..methods.base import composed, find, ordered
 from . import charts, gallery, subgroups
 from .page import arm_dots, kind, picture
+from .relevance import relevance_rows
 from .wording import verdict_on
 
 STAGES = ("dataset", "finetune", "generate", "filter", "classify", "evaluate")
@@ -71,6 +72,7 @@ def describe(config: Config) -> dict[str, Any]:
         "followed": followed(results.compliance), "crossed": crossed(results.compliance),
         "reasons": gallery.reasons(n.rejected), "acceptance": gallery.acceptance(made),
         "started": {"pictures": len(started), "images": started.nunique()},
+        "relevance": relevance_rows(results.relevance),
         "funnel": funnel(n), "quality": quality(results.quality), "extra": extra(results.extra),
         "shared": shared(results.quality.extractor, settings, methods),
         "methods": methods, "drawn": methods - composed(methods),

@@ -16,13 +16,14 @@ from ..core import extensions
 from ..core.files import digest
 from ..core.seeds import derive
 from ..core.stage import check, enter, finish, is_done, key, require
-from ..data import consent
+from ..data import consent, generated
 from ..data.prepared import prompts_of
 from ..evaluation.arms import arms_of
 from ..evaluation.judged import Judged, judged_parts
 from ..evaluation.names import METRICS
 from ..evaluation.outcomes import pooled, test_images
 from ..evaluation.portions import measure_portions
+from ..evaluation.relevance import pooled_relevance
 from ..evaluation.results import Results
 from ..evaluation.results_file import write_results
 from ..evaluation.sections import counts, followed, scored_outside, sides_of, trained_on
@@ -61,6 +62,7 @@ def evaluate_run(config: Config) -> Path:
         "n": counts(config, parts),
         "quality": assess(extractor, sides, derive(config.seed, "quality")),
         "compliance": followed(parts, prompts_of(config)),
+        "relevance": pooled_relevance([generated.relevance(part.config.folder) for part in parts]),
         "recall": recall,
         "subgroups": subgrouped(config, tested, judged, test, recall),
         "prevalence": in_the_field(judged, test, recall, config.evaluate.prevalence),
