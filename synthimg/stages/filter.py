@@ -77,8 +77,8 @@ def filter_images(config: Config) -> Path:
     values = measured(pictures(run, ids, config.resolution), names)
     table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, features)
     write_table(folder / "decisions.parquet", table)
-    real = Real(data.frame.iloc[train], features.training), Real(data.frame.iloc[validation], features.held_out)
-    judge_relevance(config, rows.assign(accepted=table["accepted"]), synthetic, *real, folder)
+    sides = Real(data.frame.iloc[train], features.training), Real(data.frame.iloc[validation], features.held_out)
+    judge_relevance(config, rows.assign(accepted=table["accepted"]), synthetic, *sides, folder)
     return finish(folder, wanted, started, {"copy_threshold": threshold})
 
 
