@@ -203,7 +203,8 @@ def test_images_that_cannot_be_told_apart_tie() -> None:
 
 def test_few_pictures_weigh_as_much_as_many_ordinary_images() -> None:
     """Roots of the features: ordinary images -1 and 1, pictures 3 and 5. Of an image at 2, halfway, nothing can be told."""
-    ordinary, pictures = (np.repeat(np.array(two, np.float32)[:, None], each, 0) for two, each in (([-1, 1], 18), ([9, 25], 2)))
+    ordinary = np.tile(np.array([[-1], [1]], np.float32), (18, 1))
+    pictures = np.tile(np.array([[9], [25]], np.float32), (2, 1))
     found = resemblance(ordinary, pictures, np.array([[0], [4], [16]], np.float32))
     assert found[1] == pytest.approx(0.5, abs=1e-3) and found[0] == pytest.approx(1 - found[2], abs=1e-3)
 
