@@ -32,7 +32,8 @@ from synthimg.data import prepared
 from synthimg.data.generated import pictures
 from synthimg.data.prepared import Prepared, prompts_of
 from synthimg.errors import UserError
-from synthimg.evaluation.arms import ARMS
+from synthimg.evaluation.arms import in_order
+from synthimg.evaluation.distance import with_distance
 from synthimg.evaluation.finetune import finetuned
 from synthimg.evaluation.head import Extracted, heads
 from synthimg.evaluation.inputs import augmented, rare_rows, rows_of
@@ -96,6 +97,7 @@ def results(
             found[decided["accepted"]],
         )
         fit = heads(config, data.frame, extracted, accepted)
+    fit = with_distance(fit, config, data)
     arms = evaluate.trained_arms(config, data.frame, len(accepted))
     tables = tables_of(config, data.frame, {(arm, 0): fit(arm, 0, accepted) for arm in arms})
     judged, test = outcomes_of(*tables), test_images(config, data.frame)
@@ -126,7 +128,7 @@ def summary(task: str, part: pd.DataFrame) -> dict[str, Any]:
     line: dict[str, Any] = {"task": task, "splits": len(first), "rare images": f"{first['rare'].mean():.0f}",
                             "tested": f"{first['tested'].mean():.0f}"}  # fmt: skip
     for column, words in (("recall", "threshold of validation"), ("matched", "equal specificity")):
-        arms = {arm: by_arm[column][arm].tolist() for arm in ARMS if arm in by_arm[column]}
+        arms = {arm: by_arm[column][arm].tolist() for arm in in_order(by_arm[column])}
         found = pool(arms, ratio)
         control, gain = found["best_control"], found["gain"]
         closed = found["oracle_gap_closed"]
