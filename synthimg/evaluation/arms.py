@@ -197,8 +197,8 @@ DEFAULT = (
     *("distance", "patches", "oversampled+patches", "mirrored+patches", "mixup+patches", "outlier"),
     *("synthetic", "oracle"),
 )
-"""The arms of an evaluation that names none. Of the one-class scores, `patches` was the best partner of a classifier on solar
-cells (docs/experiments/one-class.md)."""
+"""The arms of an evaluation that names none. Of the one-class scores, `patches` was the best partner of a classifier on
+solar cells (docs/experiments/one-class.md)."""
 
 
 def find_arm(name: str) -> Arm:
