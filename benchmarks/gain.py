@@ -24,7 +24,9 @@ from synthimg.evaluation.results_file import read_results
 from synthimg.pipeline import run
 from synthimg.reporting.wording import verdict_on
 
-CONFIG = Path(__file__).parents[1] / "configs" / "solar-cells.yaml"  # not the current folder's, which may be edited meanwhile
+CONFIG = (
+    Path(__file__).parents[1] / "configs" / "solar-cells.yaml"
+)  # not the current folder's, which may be edited meanwhile
 RECIPE = ["folds=5", "draws=null", "evaluate.portions=false"]
 TASKS = {
     "40-any": ["dataset.rare_budget=40", "dataset.rare_groups=null"],
