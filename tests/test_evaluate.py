@@ -42,7 +42,7 @@ def copy(config: Config, root: Path) -> Config:
     other = config.model_copy(update={"outputs": str(root)})
     shutil.copytree(config.folder, other.folder)
     shutil.copytree(Path(config.outputs) / CACHE, root / CACHE)
-    for name in (*MANIFESTS, *FILES):
+    for name in (*MANIFESTS, *FILES, "evaluate/key.json"):
         (other.folder / name).unlink()
     shutil.rmtree(other.folder / "classify" / "checkpoints")
     return other
@@ -57,7 +57,8 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     assert set(found) == {"version", "extra", "rare_class", "n", "quality", "compliance", "recall", "portions"}
     assert found["n"] == {
         "parts": 1, "train_rare": 8, "train_rare_groups": [4], "train_other": 10, "reserve_rare": 4,
-        "validation_rare": 3, "validation_other": 4, "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
+        "validation_rare": 3, "validation_other": 4, "test_rare": 5, "test_other": 6,
+        "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
         "rejected": found["n"]["rejected"],
     }  # fmt: skip
     assert sum(found["n"]["rejected"].values()) == 12
