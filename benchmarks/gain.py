@@ -1,90 +1,88 @@
-"""Do synthetic images raise recall? The tasks of docs/gain.md, each a whole run, and their table.
+"""Do synthetic images raise recall where the rare class is really missing? The tasks of docs/gain.md, and their tables.
 
-python benchmarks/gain.py --ham10000 /data/ham10000 --tasks vasc-15 bcc-15 mel-30 df --seeds 20 21 22
-python benchmarks/gain.py --tasks elpv-20 elpv-40 elpv-80 --seeds 20 21 22
+python benchmarks/gain.py --tasks 40-any 5-any 20-two-modules none 40-mono-to-poly
+python benchmarks/gain.py --half held-out --tasks 20-two-modules
+python benchmarks/gain.py evaluate.classifier=finetune draws=1 --name finetune --tasks 20-two-modules
 
-`vasc-15` and the like: the rare class cut to the images of about that many lesions, the rest of its training split in
-reserve for the oracle; `df` is rare as it is. A run that is done is not done again.
-Splits of ELPV and of vasc and mel from seed 0 (and of ELPV from 1, 2 and 40 to 85) were development splits, with the same
-photographs.
+Each task is a run of configs/quickstart.yaml by `synthimg run`, with five folds by module and four draws of the real rare
+images. `--half` keeps one half of the modules: recipes were chosen on `development`, and `held-out` was never looked at
+before. A run that is done is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from synthimg.config import Config, load_config
-from synthimg.evaluation.results import Interval, Recall
+from synthimg.data import elpv
+from synthimg.evaluation.results import Interval, Results
 from synthimg.evaluation.results_file import read_results
 from synthimg.pipeline import run
-from synthimg.reporting.wording import control_name
+from synthimg.reporting.wording import verdict_on
 
-CONFIGS = Path(__file__).parents[1] / "configs"  # not the current folder's, which may be edited while a long run goes on
-QUICKSTART, DERMATOLOGY = CONFIGS / "quickstart.yaml", CONFIGS / "dermatology.yaml"
-
-
-class Task(NamedTuple):
-    config: Path
-    overrides: list[str]
-
-
-def rare(label: str, images: int | None) -> Task:
-    """A diagnosis of HAM10000 as the rare class."""
-    return Task(DERMATOLOGY, [f"dataset.rare_class={label}", f"dataset.rare_budget={images or 'null'}"])
-
-
+CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"  # not the current folder's, which may be edited meanwhile
+RECIPE = ["folds=5", "draws=null", "evaluate.portions=false"]
 TASKS = {
-    **{f"elpv-{images}": Task(QUICKSTART, [f"dataset.rare_budget={images}"]) for images in (20, 40, 80)},
-    # lesions have 1.45 (vasc), 1.57 (bcc) and 1.81 (mel) images each
-    "vasc-15": rare("vasc", 22),
-    "bcc-15": rare("bcc", 24),
-    "mel-30": rare("mel", 54),
-    "df": rare("df", None),
+    "40-any": ["dataset.rare_budget=40", "dataset.rare_groups=null"],
+    "20-any": ["dataset.rare_budget=20", "dataset.rare_groups=null"],
+    "10-any": ["dataset.rare_budget=10", "dataset.rare_groups=null"],
+    "5-any": ["dataset.rare_budget=5", "dataset.rare_groups=null"],
+    "2-any": ["dataset.rare_budget=2", "dataset.rare_groups=null"],
+    "20-two-modules": ["dataset.rare_budget=20", "dataset.rare_groups=1"],
+    "none": ["dataset.rare_budget=0", "dataset.rare_groups=null"],
+    "40-mono-to-poly": ["dataset.rare_budget=40", "dataset.rare_groups=null", "dataset.deployment={type: [poly]}"],
+    "10-mono-to-poly": ["dataset.rare_budget=10", "dataset.rare_groups=null", "dataset.deployment={type: [poly]}"],
+    "40-poly-to-mono": ["dataset.rare_budget=40", "dataset.rare_groups=null", "dataset.deployment={type: [mono]}"],
 }
+MODULES, SEED = 45, 21
+"""Modules of the data set, and the seed by which their halves were drawn before the first experiment."""
 
 
-def row(task: str, config: Config) -> dict[str, Any]:
-    """One line of the table; gains are synthetic images less the best control, with 95 % intervals over test images."""
-    results = read_results(config.folder)
+def half(name: str, outputs: Path) -> list[str]:
+    """Overrides that keep one half of the modules: a table of their cells beside links to the images."""
+    root, table = elpv.read()
+    drawn = {f"module-{number:02d}" for number in np.random.default_rng(SEED).permutation(MODULES)[: MODULES // 2]}
+    kept = table[table["module"].isin(drawn) == (name == "development")]
+    folder = outputs / f"modules-{name}"
+    for file in kept["file_name"]:
+        link = folder / file
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to(root / file)
+    kept.to_csv(folder / "metadata.csv", index=False)
+    licence = f"dataset.consent={{licence: {elpv.LICENCE}, scope: [research]}}"
+    return [f"dataset.path={folder}", "dataset.group=module", licence]
+
+
+def row(task: str, results: Results) -> dict[str, Any]:
+    """One line of the table: leads over the best control, with intervals over groups of test images."""
     recall, n = results.recall, results.n
-    frame = pd.read_parquet(config.folder / "dataset" / "records.parquet", columns=["label", "split", "group"])
-    mine = frame[(frame["label"] == config.dataset.rare_class) & (frame["split"] == "train")]
-    found = {
-        "task": task,
-        "seed": config.seed,
-        "rare images (groups)": f"{n.train_rare} ({mine['group'].nunique()})",
-        "tested": n.test_rare,
-        "accepted": f"{n.accepted} of {n.generated}",
-        "copies": n.rejected.get("copy", 0),
-        "control": control_name(results),
-    }
     matched, gain, change = recall.matched, recall.gain, recall.common.specificity_change
+    groups = sorted(n.train_rare_groups)
+    found = {"task": task, "rare images (groups)": f"{n.train_rare} ({groups[0]} to {groups[-1]})",
+             "tested (groups)": f"{n.test_rare} ({n.test_rare_groups})",
+             "accepted": f"{n.accepted / n.parts:.0f} of {n.generated / n.parts:.0f}"}  # fmt: skip
     if not (matched and gain and change and recall.best_control):
-        return found
-    exact, before = matched.recall, matched.recall[matched.best_control]
-    gap = exact["oracle"] - before if "oracle" in exact else None
-    others = [recall.arms[arm].other_recall for arm in ("synthetic", recall.best_control)]
+        return found | {"verdict": verdict_on(results).label}
+    arms, best = recall.arms, recall.best_control
     return found | {
-        "recall": f"{level(recall, recall.best_control)} -> {level(recall, 'synthetic')}",
-        "gain": spread(gain.mean, gain.ci95),
-        "specificity": spread(change.mean, change.ci95),
-        "control at equal specificity": matched.best_control,
-        "recall there": f"{before:.3f} -> {exact['synthetic']:.3f}",
-        "gain there": spread(matched.gain.mean, matched.gain.ci95),
-        "real alone there": f"{exact['real']:.3f}",
-        "oracle there": "-" if gap is None else f"{exact['oracle']:.3f}",
-        "share of the gap": f"{matched.gain.mean / gap:.2f}" if gap and gap > 0 else "-",
-        "other classes": f"{np.mean([others[0][name] - others[1][name] for name in others[0]]):+.3f}",
-    }
-
-
-def level(recall: Recall, arm: str) -> str:
-    return f"{recall.arms[arm].recall_at_specificity.mean:.3f}"
+        "real": f"{matched.recall.get('real', float('nan')):.3f}",
+        "best control": f"{matched.best_control} {matched.recall[matched.best_control]:.3f}",
+        "synthetic": f"{matched.recall['synthetic']:.3f}",
+        "oracle": f"{matched.recall.get('oracle', float('nan')):.3f}",
+        "lead": spread(matched.gain.mean, matched.gain.ci95),
+        "at thresholds of validation": f"{best} {arms[best].recall_at_specificity.mean:.3f} -> "
+        f"{arms['synthetic'].recall_at_specificity.mean:.3f}",
+        "lead there": spread(gain.mean, gain.ci95),
+        "specificity there": f"{arms[best].specificity_at_threshold.mean:.3f} -> "
+        f"{arms['synthetic'].specificity_at_threshold.mean:.3f}",
+        "AUC": f"{arms[matched.best_control].auc.mean:.3f} -> {arms['synthetic'].auc.mean:.3f}",
+        "verdict": verdict_on(results).label,
+    }  # fmt: skip
 
 
 def spread(mean: float, ci95: Interval) -> str:
@@ -92,18 +90,20 @@ def spread(mean: float, ci95: Interval) -> str:
     return f"{mean:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
-def main(tasks: list[str], seeds: list[int], overrides: list[str], ham10000: Path | None, outputs: Path) -> None:
+def configured(task: str, overrides: list[str], which: str, name: str, outputs: Path) -> Config:
+    place = [] if which == "all" else half(which, outputs)
+    own = [f"name={'-'.join(part for part in (task, which if place else '', name) if part)}", f"outputs={outputs}"]
+    return load_config(CONFIG, [*RECIPE, *TASKS[task], *place, *own, *overrides])
+
+
+def main(tasks: list[str], overrides: list[str], which: str, name: str, outputs: Path) -> None:
     """Run what is not done yet; print the table so far after each run."""
     rows: list[dict[str, Any]] = []
-    for seed in seeds:
-        for name in tasks:
-            task = TASKS[name]
-            place = [f"dataset.path={ham10000}"] if task.config == DERMATOLOGY else []
-            own = [*task.overrides, *place, f"seed={seed}", f"name={name}-seed{seed}", f"outputs={outputs}"]
-            config = load_config(task.config, [*own, *overrides])
-            run(config)
-            rows.append(row(name, config))
-            print("\n".join(markdown(rows)), flush=True)
+    for task in tasks:
+        config = configured(task, overrides, which, name, outputs)
+        run(config)
+        rows.append(row(task, read_results(config.root)))
+        print("\n".join(markdown(rows)), flush=True)
 
 
 def markdown(rows: list[dict[str, Any]]) -> list[str]:
@@ -116,7 +116,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="key.sub=value")
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[20, 21, 22])
-    parser.add_argument("--ham10000", type=Path)
+    parser.add_argument("--half", choices=["all", "development", "held-out"], default="all", dest="which")
+    parser.add_argument("--name", default="", help="added to the names of the runs, for other overrides")
     parser.add_argument("--outputs", type=Path, default=Path("outputs/gain"))
     main(**vars(parser.parse_args()))

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from .config import Config
+from .config import Config, Part
 from .core.device import choose_device
 from .diffusion import base
 from .evaluation.custom import find_classifier
@@ -50,8 +50,9 @@ def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> 
     prepare_dataset(config.model_copy(update={"part": None}))
     for one in parts:
         for name, stage in EACH.items():
-            tell(name, _words(one))
-            stage(one)
+            if one.part != "final" or name != "classify":  # nothing is left to test the final part
+                tell(name, _words(one))
+                stage(one)
     if config.part:
         return config.folder
     for name in ("evaluate", "report"):
@@ -62,8 +63,8 @@ def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> 
 
 def _words(config: Config) -> str:
     """Which part it is, for people, who count from 1."""
-    if not config.part:
-        return ""
+    if not isinstance(config.part, Part):
+        return f" ({config.part})" if config.part else ""
     draw = f", draw {config.part.draw + 1} of {config.redraws}" if config.redraws > 1 else ""
     return f" (fold {config.part.fold + 1} of {config.folds}{draw})"
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from fake_subgroups import fake_prevalence, fake_subgroups
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -186,6 +187,7 @@ def _filter(folder: Path, records: pd.DataFrame, plan: pd.DataFrame, accepted: i
         "found.brightness": [_shade(value) for value in brightness],
     })  # fmt: skip
     files.write_table(folder / "decisions.parquet", decisions)
+    files.write_json(folder / "relevance.json", fake_relevance())
     return decisions
 
 
@@ -242,6 +244,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
             }},
             "type": None,
         },
+        "relevance": fake_relevance(),
         "recall": {
             "folds": 1, "draws": 1, "seeds": 5, "classifier": "head", "specificity": 0.95, "steps": None, "batch_size": None,
             "synthetic_weight": 0.2, "beside": "real",
@@ -260,9 +263,21 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
                 for arm, more in (("oversampled", 0), ("synthetic", 8))
             },
         },
+        "subgroups": fake_subgroups(gain),
+        "prevalence": fake_prevalence(gain, n["test_other"]),
         "portions": _portions(gain, width, n),
         "extra": {},
     }  # fmt: skip
+
+
+def fake_relevance() -> dict[str, Any]:
+    """Pictures by text are as good as real ones; of those by image to image nothing can be told."""
+    found = {"auc": 0.83, "ci95": [0.71, 0.92], "n_rare": 8, "n_groups": 4, "n_pictures": 7, "parts": [0.83], "reason": None}
+    other = {"auc": 0.58, "ci95": [0.44, 0.71], "n_pictures": 5, "parts": [0.58]}
+    return {
+        "real": {**found, "n_pictures": 8, "optimistic": False},
+        "methods": {"text": {**found, "optimistic": True}, "image": {**found, **other, "optimistic": True}},
+    }
 
 
 def _curve(gain: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from synthimg.config import Config
 from synthimg.core.files import CACHE, digest, write_table
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.evaluation.arms import ARMS
+from synthimg.evaluation.arms import ARMS, DEFAULT
 from synthimg.evaluation.head import headed
 from synthimg.evaluation.inputs import rare_rows
 from synthimg.evaluation.training import drawn_by, order, row_weights
@@ -54,11 +54,12 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    assert set(found) == {"version", "extra", "rare_class", "n", "quality", "compliance", "recall", "portions"}
+    sections = {"rare_class", "n", "quality", "compliance", "relevance", "recall", "subgroups", "prevalence", "portions"}
+    assert set(found) == {"version", "extra", *sections}
     assert found["n"] == {
         "parts": 1, "train_rare": 8, "train_rare_groups": [4], "train_other": 10, "reserve_rare": 4,
-        "validation_rare": 3, "validation_other": 4, "test_rare": 5, "test_other": 6,
-        "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
+        "validation_rare": 3, "validation_other": 4, "test_rare": 5, "test_other": 6, "test_rare_groups": 3,
+        "planned": 24, "generated": 24, "accepted": 12,
         "rejected": found["n"]["rejected"],
     }  # fmt: skip
     assert sum(found["n"]["rejected"].values()) == 12
@@ -66,7 +67,7 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     assert set(found["quality"]["marginals"]) == {"brightness", "contrast"}
     assert found["compliance"]["type"] is None  # no estimator measures it
     assert sum(part["n"] for part in found["compliance"]["brightness"].values()) == 24
-    assert list(found["recall"]["arms"]) == list(ARMS)
+    assert list(found["recall"]["arms"]) == list(DEFAULT)
     for arm in found["recall"]["arms"].values():
         for name in ("recall", "recall_at_specificity", "specificity", "specificity_at_threshold", "auc"):
             low, high = arm[name]["ci95"]
@@ -76,10 +77,28 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     counted = {name: arm["n_train"] for name, arm in found["recall"]["arms"].items()}
     assert counted["real"] == counted["augmented"] == {"rare": 8, "other": 10, "synthetic": 0}
     assert counted["oracle"]["rare"] == 12 and counted["synthetic"]["synthetic"] == 12
-    assert found["recall"]["best_control"] in set(ARMS) - {"synthetic", "oracle"}
+    assert found["recall"]["best_control"] in set(DEFAULT) - {"synthetic", "oracle"}
     assert set(found["recall"]["curve"]["arms"]) == {found["recall"]["best_control"], "synthetic", "oracle"}
     for table in found["recall"]["confusion"].values():
         assert {label: sum(row.values()) for label, row in table.items()} == {"defective": 5, "functional": 6}
+
+
+def test_subgroups_and_prevalence_are_of_the_test_images(done: Config) -> None:
+    found, records = metrics_of(done), load(done.folder).frame
+    rare = records[(records["split"] == "test") & (records["label"] == RARE)]
+    table = found["subgroups"]["at_thresholds"]
+    assert [part["attributes"] for part in table["partitions"]] == [["type"], ["brightness"]]
+    for part in table["partitions"]:
+        there = rare[f"attribute.{part['attributes'][0]}"].value_counts().to_dict()
+        assert {row["categories"][0]: row["images"] for row in part["subgroups"]} == there
+        for arm in (found["recall"]["best_control"], "synthetic", "oracle"):
+            whole = sum(row["images"] * row["recall"][arm]["mean"] for row in part["subgroups"]) / len(rare)
+            assert whole == pytest.approx(found["recall"]["arms"][arm]["recall_at_specificity"]["mean"])
+    for part in found["subgroups"]["at_equal_specificity"]["partitions"]:
+        whole = sum(row["images"] * row["recall"]["synthetic"]["mean"] for row in part["subgroups"]) / len(rare)
+        assert whole == pytest.approx(found["recall"]["matched"]["recall"]["synthetic"])
+    assert found["prevalence"]["ordinary"] == 6 and found["prevalence"]["prevalence"] is None
+    assert all(row["arms"] is None for row in found["prevalence"]["rows"])  # six ordinary images are too few
 
 
 def test_portions_end_with_all_images_and_leave_out_one_kind_at_a_time(done: Config) -> None:
@@ -124,7 +143,7 @@ def test_test_labels_reach_nothing_but_the_count(done: Config, tmp_path: Path) -
     pd.testing.assert_frame_equal(mine.drop(columns="label"), theirs.drop(columns="label"))
 
 
-@pytest.mark.parametrize("after", [5, 2 * len(ARMS) + 3])  # among the arms, and among the portions
+@pytest.mark.parametrize("after", [5, 2 * len(DEFAULT) + 3])  # among the arms, and among the portions
 def test_a_killed_evaluation_continues_to_the_same_bytes(
     done: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -181,7 +200,7 @@ def test_a_finished_evaluation_is_left_alone(done: Config) -> None:
 def test_every_arm_judges_every_image_with_every_seed(done: Config) -> None:
     predictions = pd.read_parquet(done.folder / PREDICTIONS)
     sizes = predictions.groupby(["arm", "seed"]).size()
-    assert sizes.nunique() == 1 and len(sizes) == 2 * len(ARMS)
+    assert sizes.nunique() == 1 and len(sizes) == 2 * len(DEFAULT)
 
 
 def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) -> None:
@@ -193,7 +212,7 @@ def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) ->
     config = fake_run(tmp_path, overrides=SMALL, accepted=0, counts=counts, planned=3)
     evaluated(config)
     found = metrics_of(config)
-    assert list(found["recall"]["arms"]) == [name for name in ARMS if name not in ("synthetic", "oracle")]
+    assert list(found["recall"]["arms"]) == [name for name in DEFAULT if name not in ("synthetic", "oracle")]
     assert found["recall"]["gain"] is None and found["recall"]["oracle_gap_closed"] is None
     assert found["quality"]["fid"] is None and found["quality"]["kid"] is None
     assert "No synthetic image" in found["quality"]["warning"]
@@ -234,7 +253,7 @@ def test_every_arm_has_words_and_a_title_of_its_own() -> None:
         found = [getattr(arm, part) for arm in ARMS.values()]
         assert all(found) and len(set(found)) == len(found)
     assert {name for name, arm in ARMS.items() if not arm.control} == {"synthetic", "oracle"}
-    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote"}
+    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote", "distance", "patches"}
 
 
 def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "timing.json"}
 
 
-def test_the_whole_stage(folder):
+def test_the_whole_stage(folder, capsys):
     run = settings(folder)
     out = prepare_dataset(run)
     frame, pixels, masks = prepared.load(run)
@@ -70,6 +70,8 @@ def test_the_whole_stage(folder):
     assert summary["excluded"] == {"consent: does not cover research": 1, "consent: expired": 1,
                                    "consent: unreadable date": 1, "unreadable": 1}  # fmt: skip
     assert summary["classes"]["rare"]["train"] == 3 and summary["classes"]["rare"]["reserve"] > 0
+    assert summary["groups"]["rare"]["all"] == frame[frame["label"] == "rare"]["group"].nunique()
+    assert "images in groups" in capsys.readouterr().out
     assert not frame[frame["split"] == "test"]["group"].isin(frame[frame["split"] != "test"]["group"]).any()
     before = (out / "manifest.json").stat().st_mtime_ns
     assert prepare_dataset(run) == out and (out / "manifest.json").stat().st_mtime_ns == before

@@ -186,6 +186,8 @@ def split_of(frame: pd.DataFrame, config: Config) -> list[str]:
         frame: columns `id`, `label`, `group`, the attributes of the deployment, and `fold` where the run has folds.
     """
     dataset, part = config.dataset, config.part or Part()
+    if part == "final":
+        return _final(frame, config)
     if config.folds == 1:
         groups = list(frame["group"])
         first = assign(list(frame["label"]), groups, dataset.rare_class, dataset.split, config.seed)
@@ -201,6 +203,13 @@ def split_of(frame: pd.DataFrame, config: Config) -> list[str]:
     # with a deployment the oracle shows what images from there would bring
     found[lost] = np.where(there[lost], "reserve", "unused") if dataset.deployment else "reserve"
     return list(found)
+
+
+def _final(frame: pd.DataFrame, config: Config) -> list[str]:
+    """All images train, but for rare ones beyond the budget."""
+    rare = frame["label"] == config.dataset.rare_class
+    kept = drawn(frame[rare], config.dataset, derive(config.seed, "budget", "final"))
+    return list(np.where(~rare | frame["id"].isin(kept), "train", "reserve"))
 
 
 def drawn(rare: pd.DataFrame, dataset: Dataset, seed: int) -> set[str]:

@@ -26,7 +26,7 @@ class Judged(NamedTuple):
 
     @property
     def part(self) -> Part:
-        return self.config.part or Part()
+        return self.config.part if isinstance(self.config.part, Part) else Part()
 
     @property
     def frame(self) -> pd.DataFrame:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..data.prepared import Prepared
     from .studio import Studio
 
-OWN = ("text", "image", "from_common", "inpaint", "transplant", "procedural", "controlnet")
+OWN = ("text", "image", "from_common", "inpaint", "transplant", "procedural", "refined", "controlnet")
 """The methods of this package, in the order in which their images are planned. Those of other packages follow by name."""
 GROUP = "synthimg.methods"
 

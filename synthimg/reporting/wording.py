@@ -272,8 +272,9 @@ def _few(results: Results) -> Iterator[str]:
         one = f"; one image moves recall by {1 / n.test_rare:.3f}" if n.test_rare else ""
         groups = count(n.test_rare_groups, "group")
         yield f"Few test images: {n.test_rare} of {results.rare_class} in {groups}{one}."
-    if recall.seeds < FEW_SEEDS and recall.classifier != "head":  # the head has one optimum
-        yield f"Few repeats: each arm was trained with {count(recall.seeds, 'seed')}; {FEW_SEEDS} or more are usual."
+    trainings = n.parts * recall.seeds
+    if trainings < FEW_SEEDS and recall.classifier != "head":  # the head has one optimum
+        yield f"Few repeats: each arm was trained {count(trainings, 'time')}; {FEW_SEEDS} or more are usual."
     if recall.steps and recall.batch_size:
         passes = recall.steps * recall.batch_size / (n.train_rare + n.train_other)
         if passes < FEW_PASSES:
@@ -281,14 +282,31 @@ def _few(results: Results) -> Iterator[str]:
                 f"Short training: each classifier saw {passes:.1f} pictures for every real training image. One trained so "
                 "little may gain from whatever shows the rare class more often; raise evaluate.steps before you believe it."
             )
-    if 0 < n.accepted < FEW_ACCEPTED:
-        yield f"Few synthetic images: {n.accepted} were accepted of {n.generated} made."
+    if 0 < n.accepted < FEW_ACCEPTED * n.parts:
+        yield f"Few synthetic images: {n.accepted} were accepted of {n.generated} made{_per_part(results)}."
+
+
+def _per_part(results: Results) -> str:
+    """What sums over the parts are shared by; empty where there is one part."""
+    n, recall = results.n, results.recall
+    if n.parts == 1:
+        return ""
+    draws = f" times {recall.draws} draws" if recall.draws > 1 else ""
+    return f", over {recall.folds} folds{draws}"
 
 
 def _scope(results: Results) -> str:
     """What the intervals leave out, whatever the run."""
+    recall = results.recall
+    if results.n.parts > 1:
+        draws = f"{recall.draws} draws" if recall.draws > 1 else "one draw"
+        tested = "each image is tested once, by classifiers that never saw its group" if recall.folds > 1 else "one split"
+        return (
+            f"The intervals resample whole groups of test images ({tested}). They are averaged over {draws} of the rare "
+            "training images, and do not cover other draws, other folds or other synthetic images."
+        )
     seeds = ""
-    if results.recall.classifier == "head":
+    if recall.classifier == "head":
         seeds = ", which change only what is drawn by chance (oversampling, mixup, SMOTE)"
     return (
         f"The intervals cover the choice of test images alone, averaged over the seeds{seeds}; one split and one "

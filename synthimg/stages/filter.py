@@ -7,6 +7,7 @@ honest images come to the originals). Reserve and test images are not read.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,20 +16,25 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from ..attributes import captions
 from ..attributes.estimators import measure
 from ..config import Config
-from ..core.files import write_table
-from ..core.stage import check, enter, finish, is_done, key, over_parts
+from ..core.files import write_json, write_table
+from ..core.seeds import derive
+from ..core.stage import check, enter, finish, is_done, key, over_parts, require
 from ..data import consent
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
 from ..evaluation.arms import TrainingSet
 from ..evaluation.head import fit_head, power_normaliser
 from ..evaluation.inputs import features_of, real_features
+from ..evaluation.relevance import Real, measure_relevance
+from ..evaluation.results import RelevanceTest
 from ..methods.base import composed
 from ..metrics.nearest import copy_threshold, duplicates, nearest_neighbours
+from ..reporting.relevance import doubts
 from ..vision.features import Features, Pixels, chunks
 
 
@@ -40,6 +46,8 @@ class Known(NamedTuple):
     """Of the training images' mirror images, in their order."""
     held_out: Features
     """Of the validation images."""
+    threshold: float | None = None
+    """Distance of a copy, where no image is held out to tell it from."""
 
 
 @over_parts
@@ -62,14 +70,31 @@ def filter_images(config: Config) -> Path:
     train, validation = (np.flatnonzero(data.frame["split"] == name) for name in ("train", "validation"))
     real, every = real_features(config, data), np.arange(len(data.frame))
     mirrored = features_of(config, flipped(chunks(data.pixels, every)))
-    features = Known(real[train], mirrored[train], real[validation])
+    features = Known(real[train], mirrored[train], real[validation], copied(config))
     synthetic = features_of(config, pictures(run, ids, config.resolution))
 
     names = [column.removeprefix("measured.") for column in data.frame if column.startswith("measured.")]
     values = measured(pictures(run, ids, config.resolution), names)
     table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, features)
     write_table(folder / "decisions.parquet", table)
+    sides = Real(data.frame.iloc[train], features.training), Real(data.frame.iloc[validation], features.held_out)
+    judge_relevance(config, rows.assign(accepted=table["accepted"]), synthetic, *sides, folder)
     return finish(folder, wanted, started, {"copy_threshold": threshold})
+
+
+def copied(config: Config) -> float | None:
+    """For the final part, which holds out no image: the median distance of a copy in the other parts; else None.
+
+    Raises:
+        UserError: one of these is not filtered yet.
+    """
+    if config.part != "final":
+        return None
+    folders = [part.folder / "filter" for part in config.model_copy(update={"part": None}).parts]
+    for folder in folders:
+        require(folder, "the synthetic images are not filtered")
+    found = [json.loads((folder / "manifest.json").read_text())["copy_threshold"] for folder in folders]
+    return float(np.median(found))
 
 
 def decide(
@@ -81,14 +106,14 @@ def decide(
     Args:
         rows: the plan; `values` are what its pictures measure, `synthetic` their features.
     """
-    training, mirrored, held_out = known
+    training, mirrored, held_out, given = known
     train = frame[frame["split"] == "train"]
     confidence = np.full(len(rows), np.nan)  # without a real rare image nothing can be asked to look like one
     if (train["label"] == config.dataset.rare_class).any():
         confidence = rare_confidence(training, train["label"].to_numpy(), synthetic, config.dataset.rare_class)
     originals = np.concatenate([training, mirrored])
     neighbour, distance = nearest_neighbours(synthetic, originals)
-    threshold = copy_threshold(held_out, originals, config.filter.copy_quantile)
+    threshold = copy_threshold(held_out, originals, config.filter.copy_quantile) if given is None else given
     categories = found(prompts, rows, values)
     missed = misses(rows, categories) & config.filter.attributes
     unlike = (confidence < config.filter.confidence) & ~rows["method"].isin(composed(rows["method"])).to_numpy()
@@ -104,6 +129,17 @@ def decide(
         **categories,
     }
     return pd.DataFrame(table), threshold
+
+
+def judge_relevance(
+    config: Config, rows: pd.DataFrame, synthetic: Features, training: Real, held_out: Real, folder: Path
+) -> None:
+    """Write `relevance.json`, and warn of each method whose pictures are not shown to resemble real rare images."""
+    rare = config.dataset.rare_class
+    found = measure_relevance(rows, synthetic, training, held_out, rare, derive(config.seed, "relevance"))
+    write_json(folder / "relevance.json", found)
+    for doubt in doubts(RelevanceTest.model_validate(found), rare):
+        tqdm.write(f"filter: {doubt}")
 
 
 def flipped(parts: Iterator[Pixels]) -> Iterator[Pixels]:

@@ -39,6 +39,8 @@ from ..diffusion.train import (
     training_loop,
 )
 from ..errors import UserError
+from ..methods.base import Material
+from ..methods.refined import lessons
 
 SECTIONS = ("seed", "base", "resolution", "device", "compile", "dataset", "finetune")
 BASE_FILES = (".safetensors", ".json", ".txt")
@@ -89,6 +91,8 @@ def finetune_model(config: Config) -> Path:
     key = stage.key(config, "finetune", SECTIONS, [config.root / "dataset"])
     if config.draws_with_model:
         key["inputs"]["base"] = digest_of_base(config.base)
+    if config.finetune.drawn:
+        key["inputs"]["defects"] = config.generate.defects
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
     # each process draws a batch of its own, so with another number of them another model comes out
     if stage.enter_together(folder, key, processes, also=processes.num_processes):
@@ -143,7 +147,8 @@ def _decoder(training: Training) -> Part:
     settings, vae = training.config.finetune, training.pipeline.vae
     if settings.gradient_checkpointing:
         vae.enable_gradient_checkpointing()
-    pictured = training.cached._replace(conditions=training.prepared.pixels, condition_of=training.rows)
+    known = real_images(training.cached, training.config, len(training.rows))
+    pictured = known._replace(conditions=training.prepared.pixels, condition_of=training.rows)
     objective = decoder.reconstruction(pictured, vae.config.scaling_factor, settings, training.accelerator)
     steps, rate = settings.decoder_steps, settings.decoder_learning_rate
     return Part("decoder", decoder.trainable(vae), objective, steps, rate, vae.save_pretrained)
@@ -208,7 +213,8 @@ def draw_weights(labels: np.ndarray, rare_class: str, rare_share: float) -> np.n
 
 def _with_conditions(training: Training) -> Cached:
     """Condition maps beside the latents; an image whose mask is missing is not drawn, lest blank come to mean lesion."""
-    prepared, rows, cached, kind = training.prepared, training.rows, training.cached, training.config.finetune.controlnet
+    prepared, rows, kind = training.prepared, training.rows, training.config.finetune.controlnet
+    cached = real_images(training.cached, training.config, len(rows))
     assert kind is not None
     weight = cached.weight * (prepared.frame["mask"].to_numpy()[rows] if kind == "mask" else 1)
     if not weight.sum():
@@ -244,18 +250,36 @@ def _tracker(name: str, folder: Path) -> str | None:
 
 
 def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
+    """The images to train on: the rows given, and the drawn pictures that join them, if there are any."""
+    folder, flip, rare = Path(config.outputs) / files.CACHE, config.finetune.flip, config.dataset.rare_class
     frame = prepared.frame.iloc[rows]
-    texts, folder = ["", *sorted(set(frame["caption"]))], Path(config.outputs) / files.CACHE
+    labels, told = list(frame["label"]), list(frame["caption"])
     with accelerator.main_process_first():
-        moments = cache.moments(pipeline, prepared.pixels[rows], config.finetune.flip, folder)
+        if config.part:  # the other parts want other rows of the same images
+            moments = cache.moments(pipeline, prepared.pixels, flip, folder)[rows]
+        else:
+            moments = cache.moments(pipeline, prepared.pixels[rows], flip, folder)
+        if config.finetune.drawn:
+            drawn, words = lessons(Material(config, prompts_of(config), prepared), config.finetune.drawn)
+            moments = torch.cat([moments, cache.moments(pipeline, drawn, flip, folder)])
+            labels, told = labels + [rare] * len(drawn), told + words
+        texts = ["", *sorted(set(told))]
         prompts = cache.prompts(pipeline, texts, folder)
-    labels = frame["label"].to_numpy()
+    index = {text: number for number, text in enumerate(texts)}
     return Cached(
         moments=moments,
         prompts=prompts,
-        prompt_of=torch.tensor([texts.index(text) for text in frame["caption"]]),
-        weight=draw_weights(labels, config.dataset.rare_class, config.finetune.rare_share),
+        prompt_of=torch.tensor([index[text] for text in told]),
+        weight=draw_weights(np.array(labels, object), rare, config.finetune.rare_share),
     )
+
+
+def real_images(cached: Cached, config: Config, count: int) -> Cached:
+    """Without the drawn pictures, which are no originals: what the decoder and a ControlNet learn from."""
+    if not config.finetune.drawn:
+        return cached
+    weight = cached.weight[:count]
+    return cached._replace(moments=cached.moments[:count], prompt_of=cached.prompt_of[:count], weight=weight / weight.sum())
 
 
 def _train(training: Training, place: Path, build: Callable[[Training], Part]) -> None:

@@ -26,8 +26,11 @@ from ..data.prepared import load
 from ..errors import UserError
 from ..evaluation.results_file import read_results
 from ..reporting.wording import verdict_on
+from ..stages.filter import filter_images
+from ..stages.finetune import finetune_model
+from ..stages.generate import generate_images
 
-NEEDED = ("config.yaml", "dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
+NEEDED = ("dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
 LINEAGE = ("source", "ground", "defects", "condition", "method", "prompt")
 SETTINGS = ("scale", "strength", "detail", "seed", "guidance", "steps")
 SPLIT_WORDS = re.compile(
@@ -47,21 +50,20 @@ def augment_dataset(run: Path, to: Path) -> Path:
             consent to an image has ended.
     """
     run, to = Path(run), Path(to)
-    for missing in (run / name for name in NEEDED if not (run / name).exists()):
-        raise UserError(f"{missing}: no such file; {run} is not a run whose images have been filtered")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: exists and is not an empty folder; nothing was changed, choose another name")
-    config = parse(yaml.safe_load((run / "config.yaml").read_text()), where=str(run / "config.yaml"))
+    config = _config_of(run)
     records, pixels, _ = load(config)
+    drawn_in = config.folder
     root = consent.recheck(config.dataset, records["path"]).root
     if to.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{to}: lies inside the data set {root}; synthetic images must not get in there")
-    made = generated.accepted(run)
+    made = generated.accepted(drawn_in)
     if made.empty:
         raise UserError(f"{run}: no synthetic image was accepted, so there is nothing to add to the real ones")
     names = folder_names(records.label)
     real, drawn = real_rows(records, names), synthetic_rows(made, records, names)
-    images = [run / "generate" / "images" / f"{name}.png" for name in made.id]
+    images = [drawn_in / "generate" / "images" / f"{name}.png" for name in made.id]
     for missing in (image for image in images if not image.is_file()):
         raise UserError(f"{missing}: this accepted image is missing")
     part = to.with_name(f".{to.name}.synthimg-part")
@@ -76,12 +78,37 @@ def augment_dataset(run: Path, to: Path) -> Path:
     lines = [json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows]
     (part / "metadata.jsonl").write_text("".join(lines), encoding="utf-8")
     summary = json.loads((config.root / "dataset" / "summary.json").read_text())
-    text = card(config, rows, summary.get("licence"), files.digest(run / NEEDED[-1]), measured_gain(run))
+    text = card(
+        config, rows, summary.get("licence"), files.digest(drawn_in / "filter" / "manifest.json"), measured_gain(run)
+    )
     (part / "README.md").write_text(text, encoding="utf-8")
     if to.exists():
         to.rmdir()
     part.rename(to)
     return to
+
+
+def _config_of(run: Path) -> Config:
+    """The configuration of a run in its present place; of one with folds, that of its final part, once its images are made.
+
+    Raises:
+        UserError: it is no run, or its images are not filtered.
+    """
+    recorded = run / "config.yaml"
+    if not recorded.exists():
+        raise UserError(f"{recorded}: no such file; {run} is not a run whose images have been filtered")
+    tree = yaml.safe_load(recorded.read_text())
+    config = parse({**tree, "outputs": str(run.resolve().parent)}, where=str(recorded))
+    if len(config.parts) > 1:
+        if config.name != run.resolve().name:
+            raise UserError(f"{run}: is the run {config.name} under another name; name the folder {config.name} again")
+        config = config.model_copy(update={"part": "final"})
+        for stage in (finetune_model, generate_images, filter_images):
+            stage(config)
+        return config
+    for missing in (run / name for name in NEEDED if not (run / name).exists()):
+        raise UserError(f"{missing}: no such file; {run} is not a run whose images have been filtered")
+    return config.model_copy(update={"name": run.resolve().name})
 
 
 def folder_names(labels: Iterable[str]) -> dict[str, str]:
