@@ -20,11 +20,10 @@ from synthimg.core.files import digest, write_table
 from synthimg.data import splits
 from synthimg.data.prepared import Prepared, load
 from synthimg.errors import UserError
-from synthimg.evaluation import head
+from synthimg.evaluation import distance, head, relevance
 from synthimg.evaluation.inputs import real_features, symmetric_features
 from synthimg.evaluation.judged import Judged
 from synthimg.evaluation.outcomes import pooled, test_images
-from synthimg.evaluation.training import Probabilities
 from synthimg.metrics.comparison import compare_arms, describe
 from synthimg.pipeline import run
 from synthimg.stages import filter as filter_stage
@@ -135,7 +134,7 @@ def configured(place: Path, outputs: Path, **dataset: Any) -> Config:
     tree["dataset"] |= {"rare_budget": 3, **dataset}
     tree["generate"] |= {"count": 6, "methods": {"text": 0, "procedural": 1, "transplant": 1}}
     tree["evaluate"] = {"bootstrap": 50, "extractor": "efficientnet-lite0", "beside": "mirrored",
-                        "arms": ["real", "mirrored", "synthetic", "oracle"]}  # fmt: skip
+                        "arms": ["real", "mirrored", "distance", "synthetic", "oracle"]}  # fmt: skip
     return parse(tree)
 
 
@@ -146,49 +145,61 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+Owners = defaultdict[str, list[set[str]]]
+
+
 class Traced:
-    """Whose pictures each classifier of a part was fitted to, by the features that it was given."""
+    """Whose pictures features were scaled by and classifiers fitted to in a part, by the module that asked for it."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.before: dict[bytes, bytes] = {}
-        self.scaled: list[Features] = []
-        """What each scale of the features was taken from."""
-        self.fitted: list[Features] = []
-        normaliser, fit = head.power_normaliser, head.fit_head
+        """Features as the network gives them, of features as classifiers get them."""
+        self.scaled: list[tuple[str, Features]] = []
+        self.fitted: list[tuple[str, Features]] = []
+        for module in (head, filter_stage, relevance, distance):
+            name = module.__name__.rpartition(".")[2]
+            patch.setattr(module, "power_normaliser", self.noting_scale(name, module.power_normaliser))
+            if hasattr(module, "fit_head"):
+                patch.setattr(module, "fit_head", self.noting_fit(name, module.fit_head))
 
+    def noting_scale(self, name: str, normaliser: Any) -> Any:
         def noted_scale(like: Features) -> Callable[[Features], Features]:
-            self.scaled.append(like)
+            self.scaled.append((name, like))
             ready = normaliser(like)
 
             def noted(features: Features) -> Features:
-                found = ready(features)
+                found: Features = ready(features)
                 self.before |= {row.tobytes(): own.tobytes() for row, own in zip(found, features, strict=True)}
                 return found
 
             return noted
 
-        def noted_fit(training: Any, *rest: Any, **more: Any) -> Probabilities:
-            self.fitted.append(training.inputs)
+        return noted_scale
+
+    def noting_fit(self, name: str, fit: Any) -> Any:
+        def noted_fit(training: Any, *rest: Any, **more: Any) -> Any:
+            self.fitted.append((name, training.inputs))
             return fit(training, *rest, **more)
 
-        for module in (head, filter_stage):
-            patch.setattr(module, "power_normaliser", noted_scale)
-            patch.setattr(module, "fit_head", noted_fit)
+        return noted_fit
 
-    def owners(self, config: Config, data: Prepared) -> tuple[list[set[str]], list[set[str]]]:
+    def owners(self, config: Config, data: Prepared) -> tuple[Owners, Owners]:
         """Ids of the real images by whose features, or by those of their mirror images, scales and classifiers were made."""
         ids = data.frame["id"].to_numpy()
         of = dict(zip((row.tobytes() for row in real_features(config, data)), ids, strict=True))
         for which in SYMMETRIES[:3]:
             rows, features = symmetric_features(config, data, which)
             of |= dict(zip((row.tobytes() for row in features), ids[rows], strict=True))
-        scaled = [{of[row.tobytes()] for row in rows} for rows in self.scaled]
-        fitted = [{of.get(self.before[row.tobytes()], "") for row in rows} - {""} for rows in self.fitted]
+        scaled, fitted = Owners(list), Owners(list)
+        for name, found in self.scaled:
+            scaled[name].append({of[row.tobytes()] for row in found})
+        for name, found in self.fitted:
+            fitted[name].append({of.get(self.before[row.tobytes()], "") for row in found} - {""})
         return scaled, fitted
 
 
 @pytest.fixture(scope="module")
-def traced(place: Path) -> tuple[Config, dict[str, tuple[list[set[str]], list[set[str]]]]]:
+def traced(place: Path) -> tuple[Config, dict[str, tuple[Owners, Owners]]]:
     """A finished run, and for each part what its scales and classifiers saw."""
     config, seen = configured(place, place / "outputs"), {}
     for part in config.parts:
@@ -201,7 +212,7 @@ def traced(place: Path) -> tuple[Config, dict[str, tuple[list[set[str]], list[se
 
 
 def test_what_trains_or_sets_thresholds_in_a_part_is_of_its_training_groups(
-    traced: tuple[Config, dict[str, tuple[list[set[str]], list[set[str]]]]],
+    traced: tuple[Config, dict[str, tuple[Owners, Owners]]],
 ) -> None:
     config, seen = traced
     assert len(config.parts) == len(seen) == 6
@@ -221,11 +232,14 @@ def test_what_trains_or_sets_thresholds_in_a_part_is_of_its_training_groups(
         assert set(decisions["nearest"]) <= train and decisions["accepted"].any()
 
         scaled, fitted = seen[part.folder.name]
-        assert scaled == [train] * len(scaled) and len(scaled) == 2, "the filter's and the classifiers'"
-        judge, *arms = fitted
-        assert judge == train
-        # real, mirrored, synthetic, oracle; the portions of the synthetic arm were not asked for again by these
-        assert arms[:4] == [train, train, train, train | reserve]
+        assert scaled["filter"] == scaled["head"] == [train] and scaled["distance"] == [train - rare]
+        assert fitted["filter"] == [train]
+        # real, mirrored, synthetic, oracle, and then the synthetic arm with portions of the pictures
+        assert fitted["head"][:4] == [train, train, train, train | reserve] and set(map(frozenset, fitted["head"][4:])) == {
+            frozenset(train)
+        }
+        assert scaled["relevance"] and all(found <= train - rare for found in scaled["relevance"])
+        assert all(found <= train for found in fitted["relevance"])
 
         predictions = pd.read_parquet(part.folder / "classify" / "predictions.parquet")
         for split in HELD:
@@ -246,7 +260,7 @@ def test_the_evaluation_counts_every_image_once_and_tests_no_pairs_of_draws(trac
     assert len(n["train_rare_groups"]) == 6 and set(n["train_rare_groups"]) <= {2, 3}
     assert n["accepted"] + sum(n["rejected"].values()) == 36
     assert (recall["folds"], recall["draws"], recall["seeds"]) == (3, 2, 1)
-    assert list(recall["arms"]) == ["real", "mirrored", "synthetic", "oracle"]
+    assert list(recall["arms"]) == ["real", "mirrored", "distance", "synthetic", "oracle"]
     for arm in recall["arms"].values():
         assert len(arm["per_seed"]["recall"]) == 2  # one classifier for each draw
     assert recall["gain"]["p"] is None and recall["matched"]["gain"]["p"] is None
@@ -293,7 +307,7 @@ def test_killed_in_every_part_and_continued_in_another_order_it_gives_the_same_f
 
 def test_without_real_rare_images_what_needs_them_stands_aside(place: Path, tmp_path: Path) -> None:
     config = configured(place, tmp_path, rare_budget=0)
-    settings = config.evaluate.model_copy(update={"beside": "real", "arms": ["real", "synthetic", "oracle"]})
+    settings = config.evaluate.model_copy(update={"beside": "real", "arms": ["real", "distance", "synthetic", "oracle"]})
     config = config.model_copy(update={"draws": 1, "evaluate": settings})
     run(config)
     for part in config.parts:
@@ -305,7 +319,8 @@ def test_without_real_rare_images_what_needs_them_stands_aside(place: Path, tmp_
         assert "class" not in set(decisions["reason"])
     found = json.loads((config.root / "evaluate" / "metrics.json").read_text())
     assert found["n"]["train_rare"] == 0 and found["n"]["train_rare_groups"] == [0, 0, 0] and found["n"]["test_rare"] == 18
-    assert {"synthetic", "oracle"} <= set(found["recall"]["arms"])
+    assert list(found["recall"]["arms"]) == ["distance", "synthetic", "oracle"], "a classifier of real images cannot be"
+    assert found["recall"]["best_control"] == "distance" and found["recall"]["gain"]
     assert found["recall"]["arms"]["synthetic"]["n_train"]["rare"] == 0
     assert found["portions"]["sizes"] == [] and found["portions"]["knee"] is None
     assert "report.html" in {path.name for path in config.root.iterdir()}
