@@ -25,9 +25,10 @@ from synthimg.evaluation.inputs import real_features, symmetric_features
 from synthimg.evaluation.judged import Judged
 from synthimg.evaluation.outcomes import pooled, test_images
 from synthimg.metrics.comparison import compare_arms, describe
-from synthimg.pipeline import run
+from synthimg.pipeline import STAGES, run, timings
 from synthimg.stages import filter as filter_stage
 from synthimg.stages.evaluate import evaluate_run, without_tests
+from synthimg.tools.store import free_store, list_runs
 from synthimg.vision.features import Features
 from synthimg.vision.views import SYMMETRIES
 
@@ -278,6 +279,21 @@ def test_pictures_and_features_that_do_not_depend_on_the_fold_are_worked_out_onc
     plans = {tuple(pd.read_parquet(part.folder / "generate" / "plan.parquet")["id"]) for part in config.parts}
     assert len(kept) == 5 + len(plans)
     assert (config.root / "dataset").is_symlink() and not any((part.folder / "dataset").exists() for part in config.parts)
+
+
+def test_what_a_part_links_to_is_in_use_and_a_stage_is_done_when_all_parts_are(traced: Any) -> None:
+    config, _ = traced
+    assert free_store(config.outputs, dry_run=True) == {}
+    (told,) = list_runs(config.outputs)
+    assert told.done == ["dataset", "finetune", "generate", "filter", "classify", "evaluate", "report"] and told.verdict
+    spent = [json.loads((part.folder / "classify" / "timing.json").read_text())["seconds"] for part in config.parts]
+    assert list(timings(config)) == list(STAGES) and timings(config)["classify"]["seconds"] == pytest.approx(sum(spent))
+    manifest = config.parts[0].folder / "classify" / "manifest.json"
+    text = manifest.read_bytes()
+    manifest.unlink()
+    (told,) = list_runs(config.outputs)
+    manifest.write_bytes(text)
+    assert "classify" not in told.done and "filter" in told.done
 
 
 def contents(folder: Path) -> dict[str, str]:
