@@ -31,8 +31,8 @@ MOMENTS: dict[str, tuple[str, Callable[[Path], bool]]] = {
     "first checkpoint of the adapter": ("finetune", lambda run: some(run, "finetune/checkpoints/adapter/step-*")),
     "second checkpoint of the ControlNet": ("finetune", lambda run: some(run, "finetune/checkpoints/controlnet/step-*", 2)),
     "some of the images": ("generate", lambda run: some(run, "generate/images/*.png", 1, COUNT)),
-    "first features of the filter": ("filter", lambda run: some(run, "filter/features/*.npy")),
-    "second classifier": ("evaluate", lambda run: some(run, "evaluate/checkpoints/*/*.npy", 2)),
+    "first features of the filter": ("filter", lambda run: some(run, "../.cache/features/*.npy")),
+    "second classifier": ("classify", lambda run: some(run, "classify/checkpoints/*/*.npy", 2)),
 }
 """Stage and sign, in the order in which a run reaches them."""
 
