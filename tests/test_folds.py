@@ -129,6 +129,27 @@ def test_every_draw_takes_other_rare_images_and_leaves_the_folds_alone() -> None
     assert all(len(found) == 1 for found in held.values())
 
 
+@pytest.mark.parametrize(
+    ("changes", "draws"),
+    [
+        ({}, 1),
+        ({"rare_budget": 5}, 4),
+        ({"rare_groups": 2}, 4),
+        ({"rare_budget": 0}, 1),
+        ({"rare_budget": 0, "rare_groups": 2}, 1),
+    ],
+)
+def test_rare_images_are_drawn_anew_where_there_is_a_choice_of_them_and_no_model_to_train(
+    changes: dict[str, int], draws: int
+) -> None:
+    tree = {"name": "x", "dataset": {"path": "x", "rare_class": RARE, "prompts": "generic", **changes}}
+    drawn = {"generate": {"methods": {"procedural": 1}}}
+    assert parse({**tree, **drawn}).redraws == draws and len(parse({**tree, **drawn}).parts) == 5 * draws
+    assert parse({**tree, "generate": {"methods": {"text": 1, "procedural": 1}}}).redraws == 1
+    assert parse({**tree, **drawn, "folds": 1}).redraws == 1 and parse({**tree, **drawn, "folds": 1}).parts[0].part is None
+    assert parse({**tree, **drawn, "draws": 2}).redraws == 2
+
+
 def configured(place: Path, outputs: Path, **dataset: Any) -> Config:
     """Three folds of three groups of rare images and four of others; two draws of three rare images each."""
     tree = tiny.settings(place / "data", outputs, "embedded", folds=3, draws=2)
