@@ -23,7 +23,7 @@ from synthimg.errors import UserError
 from synthimg.evaluation import distance
 from synthimg.evaluation.arms import ARMS, DEFAULT, arms_of, available, find_arm, in_order
 from synthimg.evaluation.distance import alone, averaged, memory_bank, neighbour_distance, patch_distance, with_distance
-from synthimg.evaluation.inputs import split_features
+from synthimg.evaluation.inputs import rows_of
 from synthimg.metrics.recall import threshold_at
 from synthimg.stages.evaluate import evaluate_run
 from synthimg.vision.backbone import lite, normalise, resize
@@ -269,7 +269,7 @@ def standard(score: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
 
 
 def test_arms_with_a_distance_are_what_their_words_say(done: Config) -> None:
-    data, found = load(done.folder), scores_of(done)
+    data, found = load(done), scores_of(done)
     frame = data.frame
     judged = pd.concat([frame[frame["split"] == "validation"], frame[frame["split"] == "test"]])
     ordinary = ((judged["split"] == "validation") & (judged["label"] != RARE)).to_numpy()
@@ -290,10 +290,10 @@ def test_synthetic_images_that_are_none_leave_the_averaged_control(done: Config)
         assert not only
         return np.linspace(0.1, 0.9, 18)[:, None] * [1, -1] + [0, 1]
 
-    wrapped, data = with_distance(fit, done, load(done.folder)), load(done.folder)
+    wrapped, data = with_distance(fit, done, load(done)), load(done)
     np.testing.assert_array_equal(wrapped("synthetic", 0, []), wrapped("mirrored+distance", 0, []))
     np.testing.assert_array_equal(wrapped("real", 0, []), fit("real", 0, []))
-    assert len(split_features(done, data, "test")) + len(split_features(done, data, "validation")) == 18
+    assert len(rows_of(data.frame, "test")) + len(rows_of(data.frame, "validation")) == 18
 
 
 def test_one_class_scores_know_no_rare_training_image_and_no_label_of_the_test(done: Config, tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_one_class_scores_know_no_rare_training_image_and_no_label_of_the_test(d
 
 
 def test_a_killed_score_of_patches_goes_on(done: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load(done.folder)
+    data = load(done)
     first = distance.one_class_score(done, data, "patches")
 
     def never(*_: object) -> None:
