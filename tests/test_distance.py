@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.neighbors import NearestNeighbors
+from tiny import evaluated
 
 from synthimg.config import Config, parse
 from synthimg.core.files import write_table
@@ -25,7 +26,6 @@ from synthimg.evaluation.arms import ARMS, DEFAULT, arms_of, available, find_arm
 from synthimg.evaluation.distance import alone, averaged, memory_bank, neighbour_distance, patch_distance, with_distance
 from synthimg.evaluation.inputs import rows_of
 from synthimg.metrics.recall import threshold_at
-from synthimg.stages.evaluate import evaluate_run
 from synthimg.vision.backbone import lite, normalise, resize
 from synthimg.vision.features import LITE0_SIDE, extract
 from synthimg.vision.patches import PATCHES, WIDTH, patch_features
@@ -155,12 +155,11 @@ def test_the_patches_nearest_to_a_change_change_most() -> None:
     assert moved[15:, :5].max() < 0.2 * moved.max()
 
 
-def test_the_score_of_patches_is_the_mean_of_the_farthest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distance, "FARTHEST", 2)
+def test_the_score_of_patches_is_that_of_the_farthest() -> None:
     bank = np.array([[0.0, 0], [10, 0]], np.float32)
     patches = np.array([[[0, 1], [10, 5], [4, 0]], [[0, 0], [10, 0], [9, 0]]], np.float32)
     # nearest: 1, 5, 4 and 0, 0, 1
-    np.testing.assert_allclose(patch_distance(patches, bank), [4.5, 0.5], atol=1e-5)
+    np.testing.assert_allclose(patch_distance(patches, bank), [5, 1], atol=1e-5)
 
 
 def test_the_bank_is_of_ordinary_pictures_alone_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,10 +213,10 @@ def test_synthetic_images_beside_an_averaged_control_are_averaged_like_it() -> N
 
 
 def test_without_real_rare_images_controls_with_a_classifier_step_aside() -> None:
-    names = [*DEFAULT, "patches", "real+patches"]
+    names = [*{*DEFAULT, "distance", "patches", "outlier", "mirrored+distance", "real+patches"}]
     arms = arms_of(names, "mirrored+distance")
     assert list(available(arms, "head", accepted=True, reserve=True, rare=False)) == [
-        "distance", "patches", "synthetic", "oracle",
+        "distance", "patches", "outlier", "synthetic", "oracle",
     ]  # fmt: skip
     assert set(available(arms, "head", accepted=True, reserve=True, rare=True)) == set(names)
     outside = available(arms, "my:own", accepted=False, reserve=False, rare=True)
@@ -244,19 +243,19 @@ def test_averaged_arms_come_after_the_score_alone() -> None:
     assert all(find_arm(name) for name in DEFAULT) and "patches" in ARMS
 
 
-ASKED = ["real", "mirrored", "distance", "mirrored+distance", "patches", "synthetic", "oracle"]
+ASKED = ["real", "mirrored", "distance", "mirrored+distance", "patches", "outlier", "synthetic", "oracle"]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Config:
     settings = {**SMALL, "arms": ASKED, "beside": "mirrored+distance", "specificity": 0.75}
     config = fake_run(tmp_path_factory.mktemp("one-class"), overrides={"evaluate": settings}, planned=9, accepted=6)
-    evaluate_run(config)
+    evaluated(config)
     return config
 
 
 def scores_of(config: Config) -> dict[str, np.ndarray]:
-    predictions = pd.read_parquet(config.folder / "evaluate" / "predictions.parquet")
+    predictions = pd.read_parquet(config.folder / "classify" / "predictions.parquet")
     return {str(arm): part["score"].to_numpy() for arm, part in predictions.groupby("arm")}
 
 
@@ -280,6 +279,10 @@ def test_arms_with_a_distance_are_what_their_words_say(done: Config) -> None:
         told = found[arm] < 1 - 1e-12  # rare images of this run are very far
         assert told.sum() >= 10 and (wanted[~told] > wanted[told].max()).all()
         assert np.ptp((log_odds(found[arm]) - wanted)[told]) < 1e-2  # features in other batches, over a small deviation
+    parts = [standard(log_odds(np.clip(found[arm], 0, 1 - 1e-15)), ordinary) for arm in ("distance", "patches")]
+    told = (found["distance"] < 1 - 1e-12) & (found["patches"] < 1 - 1e-12)
+    moved = standard(log_odds(found["outlier"]), ordinary) - standard(sum(parts), ordinary)
+    assert np.ptp(moved[told]) < 1e-2
     recall = json.loads((done.folder / "evaluate" / "metrics.json").read_text())["recall"]
     assert list(recall["arms"]) == ASKED and recall["beside"] == "mirrored+distance"
     assert recall["arms"]["distance"]["control"] and "nearest ordinary images" in recall["arms"]["distance"]["words"]
@@ -307,7 +310,7 @@ def test_one_class_scores_know_no_rare_training_image_and_no_label_of_the_test(d
     tested = records["split"] == "test"
     records.loc[tested, "label"] = records.loc[tested, "label"].to_numpy()[::-1]
     write_table(config.folder / "dataset" / "records.parquet", records)
-    evaluate_run(config)
+    evaluated(config)
     other = scores_of(config)
     for arm in ("distance", "patches"):
         np.testing.assert_array_equal(other[arm], found[arm])

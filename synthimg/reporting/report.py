@@ -158,7 +158,8 @@ def portions(found: Portions | None, recall: Recall) -> dict[str, Any] | None:
     rows = [charts.Dot.of(name, part.change, "synthetic") for name, part in zip(names, found.without, strict=True)]
     words = "Recall with all images minus recall without these"
     return {
-        "title": title, "chart": charts.bands([line], title, mark=found.knee, level=0.0) if gains else Markup(""), "knee": found.knee,
+        "title": title, "knee": found.knee,
+        "chart": charts.bands([line], title, mark=found.knee, level=0.0) if gains else Markup(""),
         "without": charts.dots(rows, words, mark=0.0), "words": words, "few": len(found.sizes) < 2,
     }  # fmt: skip
 
