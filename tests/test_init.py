@@ -60,7 +60,8 @@ def test_the_recipe_is_that_of_the_embedded_model(here):
     known = config.load_config(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
     assert made.base == known.base == "embedded"
     for section, names in {
-        "finetune": ("method", "batch_size", "learning_rate", "ema"), "generate": ("detail", "guidance", "batch_size", "steps"),
+        "finetune": ("method", "batch_size", "learning_rate", "ema"),
+        "generate": ("detail", "guidance", "batch_size", "steps"),
         "filter": ("confidence", "attributes", "copy_quantile"), "evaluate": ("synthetic_weight",),
     }.items():  # fmt: skip
         for name in names:
