@@ -39,7 +39,7 @@ def test_images_are_ranked_only_among_those_of_their_fold() -> None:
     found = ranking(np.array([3.0, 1, 2, 0, 9, 10]), TWO_FOLDS)
     assert found.auc == pytest.approx((1 + 0.5 + 0) / 3)
     rare = [(1 - 0.5) / 3, 0, (0 - 0.5) / 3]
-    # of fold 0's ordinary images one is outscored by half of the two rare ones, the other by both: mean 3/4; 2 of 3 rare ones
+    # of fold 0's ordinary images one is outscored by half of the two rare ones, the other by both: in the mean 3/4
     other = [(0.5 - 0.75) * 2 / 3 / 2, (1 - 0.75) * 2 / 3 / 2]
     np.testing.assert_allclose(found.influence, [rare[0], rare[1], *other, rare[2], 0])
 
@@ -226,7 +226,7 @@ def task(seed: int, pictures: float, count: int = 60) -> tuple[pd.DataFrame, Ext
     features = rng.normal(size=(40, WIDTH)).astype(np.float32)
     features[:, 0] += 2.5 * pictures
     rows = np.flatnonzero(frame["label"] == RARE)
-    return frame, Extracted(real, lambda: [], lambda _: (rows, real[rows]), features), made
+    return frame, Extracted(real, list, lambda _: (rows, real[rows]), features), made
 
 
 def choose(config: Config, frame: pd.DataFrame, extracted: Extracted, made: pd.DataFrame) -> Choice:
