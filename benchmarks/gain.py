@@ -2,7 +2,7 @@
 
 python benchmarks/gain.py --tasks 40-any 5-any 20-two-modules none 40-mono-to-poly
 python benchmarks/gain.py --half held-out --tasks 20-two-modules
-python benchmarks/gain.py --tasks 20-two-modules evaluate.classifier=finetune draws=1 --name finetune
+python benchmarks/gain.py evaluate.classifier=finetune draws=1 --name finetune --tasks 20-two-modules
 
 Each task is a run of configs/quickstart.yaml by `synthimg run`, with five folds by module and four draws of the real rare
 images. `--half` keeps one half of the modules: recipes were chosen on `development`, and `held-out` was never looked at

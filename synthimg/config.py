@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from .errors import UserError, did_you_mean
-from .evaluation.arms import ARMS, arms_of
+from .evaluation.arms import DEFAULT, arms_of
 from .evaluation.names import ArmName, ClassifierName, ControlName, MetricName
 from .methods import base
 
@@ -83,7 +83,8 @@ class Dataset(Section):
     0: none at all, so only methods and arms that need no real rare image remain."""
     rare_groups: Positive | None = None
     """Take the images of the budget from as few groups as hold them, but at least this many: a first batch of modules,
-    the first patients. Groups come in drawn order. Default: from all groups."""
+    the first patients. Groups come in drawn order. Without a budget: all images of so many groups. Default: all
+    groups."""
     deployment: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
     """Where the classifier will be used, by attribute: {type: [poly]}. Validation and test images come from there, real rare
     training images from elsewhere, the other classes' training images from everywhere; the oracle also has the rare images
@@ -92,9 +93,10 @@ class Dataset(Section):
     """Caption templates and attribute axes: a file, or the name of one in prompts/ (e.g. `solar-cell`)."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
     """How a photograph becomes square."""
-    duplicates: Annotated[int, Field(ge=0, le=16)] = 2
-    """Images whose 64-bit perceptual hashes differ in at most this many bits (0 = identical hashes only), and whose
-    thumbnails correlate, share a group."""
+    duplicates: Share = 0.8
+    """Images that show the same thing share a group: their patterns correlate at least so well at the best shift of up to
+    6 % of the side, whatever the exposure, and much better than with images of the same kind (data/duplicates.py).
+    1: only those whose thumbnails are equal."""
     limit: Annotated[int, Field(ge=20)] | None = None
     """Use at most this many images per class (drawn by seed, whole groups): for trying things out."""
     split: Split = Split()
@@ -232,9 +234,15 @@ class Evaluate(Section):
     portions: bool = True
     """Also train the synthetic arm with fewer of the images, and without those of each attribute value and method: which of
     them help? A dozen classifiers a seed more; switch it off where the backbone is fine-tuned and time is short."""
-    arms: list[ArmName] = list(ARMS)
-    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. Default: all of
-    the package; arms that installed packages add have to be named. (smote works on features, so it goes with the head
+    subgroups: list[tuple[str, str]] = []
+    """Pairs of attributes, such as [[type, brightness]], by whose combinations recall is also reported; it is so by every
+    single attribute in any case."""
+    prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the rare class where the classifier will work, such as 0.001: tells how many false alarms a find costs."""
+    arms: list[ArmName] = list(DEFAULT)
+    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. `distance` and
+    `patches` have no classifier, and `<control>+distance` or `<control>+patches` average one with it. Default: all that
+    take seconds; arms that installed packages add have to be named. (smote works on features, so it goes with the head
     only.)"""
     metrics: list[MetricName] = []
     """Further scores of the accepted images, by installed packages (docs/extending.md)."""
@@ -265,8 +273,8 @@ class Config(Section):
     thresholds and classifiers that never saw it. 1: one split by `dataset.split`, for data with thousands of rare test
     images. Else 3 or more: a fold for the test, one for the thresholds, the others for training."""
     draws: Positive | None = None
-    """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` and no
-    method that draws with a model; else 1."""
+    """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` or
+    `rare_groups` and no method that draws with a model; else 1."""
     part: Part | Literal["final"] | None = None
     """Work on this part alone, `part.fold=2 part.draw=0`, as on several machines; the evaluation pools all parts. `final`:
     the model and images of all groups, which nothing is left to test; `synthimg augment` takes these."""
@@ -303,7 +311,7 @@ class Config(Section):
     @property
     def redraws(self) -> int:
         """How many draws of the rare training images there are."""
-        cut = self.dataset.rare_budget is not None
+        cut = self.dataset.rare_budget is not None or self.dataset.rare_groups is not None
         return self.draws or (DRAWS if self.folds > 1 and cut and not self.draws_with_model else 1)
 
     @property

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import yaml
+from fake_subgroups import fake_prevalence, fake_subgroups
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
@@ -19,6 +20,7 @@ from synthimg.attributes import captions
 from synthimg.config import Config, parse
 from synthimg.core import files, stage
 from synthimg.evaluation.arms import ARMS as ARMS_OF_THE_PACKAGE
+from synthimg.evaluation.results import VERSION
 
 RARE, COMMON = "defective", "functional"
 SPLITS = {
@@ -53,7 +55,7 @@ def fake_run(
     counts: dict[str, dict[str, int]] | None = None,
     planned: int = 24,
 ) -> Config:
-    """Make `<root>/outputs/<name>` with all stages up to evaluate, and its data set `<root>/cells`.
+    """Make `<root>/outputs/<name>` with all stages up to evaluate, one part, and its data set `<root>/cells`.
 
     Args:
         gain: of the synthetic arm over the best control; `width` is half of its interval.
@@ -63,6 +65,7 @@ def fake_run(
         "name": name,
         "outputs": str(root / "outputs"),
         "resolution": RESOLUTION,
+        "folds": 1,
         "dataset": {
             "path": str(root / "cells"),
             "rare_class": RARE,
@@ -81,8 +84,10 @@ def fake_run(
     _finish(config, run / "generate", [run / "finetune"])
     decisions = _filter(run / "filter", records, plan, accepted)
     _finish(config, run / "filter", [run / "generate"])
-    _evaluate(run / "evaluate", records, decisions, gain, width)
-    _finish(config, run / "evaluate", [run / "dataset", run / "filter"])
+    _classify(run / "classify", records)
+    _finish(config, run / "classify", [run / "dataset", run / "filter"])
+    files.write_json(run / "evaluate" / "metrics.json", fake_metrics(gain, width, _counts(records, decisions)))
+    _finish(config, run / "evaluate", [run / "dataset", run / "filter", run / "classify"])
     return config
 
 
@@ -182,12 +187,11 @@ def _filter(folder: Path, records: pd.DataFrame, plan: pd.DataFrame, accepted: i
         "found.brightness": [_shade(value) for value in brightness],
     })  # fmt: skip
     files.write_table(folder / "decisions.parquet", decisions)
+    files.write_json(folder / "relevance.json", fake_relevance())
     return decisions
 
 
-def _evaluate(folder: Path, records: pd.DataFrame, decisions: pd.DataFrame, gain: float, width: float) -> None:
-    n = _counts(records, decisions)
-    files.write_json(folder / "metrics.json", fake_metrics(gain, width, n))
+def _classify(folder: Path, records: pd.DataFrame) -> None:
     judged = records[records.split.isin(["validation", "test"])]
     predictions = [
         {"arm": arm, "seed": seed, "id": row.id, "label": row.label, "split": row.split, "score": 0.5,
@@ -204,8 +208,9 @@ def _counts(records: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, Any]:
         return int(((records.split == split) & ((records.label == RARE) == rare)).sum())
 
     rejected = decisions[~decisions.accepted].reason.value_counts().sort_index()
-    test = records[(records.split == "test") & (records.label == RARE)]
+    train, test = (records[(records.split == name) & (records.label == RARE)] for name in ("train", "test"))
     return {
+        "parts": 1, "train_rare_groups": [int(train.group.nunique())],
         "train_rare": size("train", True), "train_other": size("train", False), "reserve_rare": size("reserve", True),
         "validation_rare": size("validation", True), "validation_other": size("validation", False),
         "test_rare": size("test", True), "test_other": size("test", False),
@@ -218,6 +223,7 @@ def _counts(records: pd.DataFrame, decisions: pd.DataFrame) -> dict[str, Any]:
 def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | None = None) -> dict[str, Any]:
     """A plausible metrics.json: the best control has recall 0.61, the oracle 0.72."""
     n = n or {
+        "parts": 1, "train_rare_groups": [55],
         "train_rare": 60, "train_other": 900, "reserve_rare": 200, "validation_rare": 70, "validation_other": 300,
         "test_rare": 180, "test_other": 500, "test_rare_groups": 175,
         "planned": 200, "generated": 200, "accepted": 130,
@@ -225,7 +231,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
     }  # fmt: skip
     lead = {**CONTROLS, "synthetic": gain, "oracle": 0.11}
     return {
-        "version": 1,
+        "version": VERSION,
         "rare_class": RARE,
         "n": n,
         "quality": _quality(n),
@@ -238,8 +244,9 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
             }},
             "type": None,
         },
+        "relevance": fake_relevance(),
         "recall": {
-            "seeds": 5, "classifier": "head", "specificity": 0.95, "steps": None, "batch_size": None,
+            "folds": 1, "draws": 1, "seeds": 5, "classifier": "head", "specificity": 0.95, "steps": None, "batch_size": None,
             "synthetic_weight": 0.2, "beside": "real",
             "arms": {arm: _arm(0.61 + lead[arm], n, arm) for arm in ARMS},
             "best_control": "oversampled",
@@ -256,9 +263,21 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
                 for arm, more in (("oversampled", 0), ("synthetic", 8))
             },
         },
+        "subgroups": fake_subgroups(gain),
+        "prevalence": fake_prevalence(gain, n["test_other"]),
         "portions": _portions(gain, width, n),
         "extra": {},
     }  # fmt: skip
+
+
+def fake_relevance() -> dict[str, Any]:
+    """Pictures by text are as good as real ones; of those by image to image nothing can be told."""
+    found = {"auc": 0.83, "ci95": [0.71, 0.92], "n_rare": 8, "n_groups": 4, "n_pictures": 7, "parts": [0.83], "reason": None}
+    other = {"auc": 0.58, "ci95": [0.44, 0.71], "n_pictures": 5, "parts": [0.58]}
+    return {
+        "real": {**found, "n_pictures": 8, "optimistic": False},
+        "methods": {"text": {**found, "optimistic": True}, "image": {**found, **other, "optimistic": True}},
+    }
 
 
 def _curve(gain: float) -> dict[str, Any]:

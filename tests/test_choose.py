@@ -12,9 +12,21 @@ from hypothesis import strategies as st
 
 from synthimg.config import Config, parse
 from synthimg.evaluation.arms import arms_of, available
-from synthimg.evaluation.choice import Choice, Recipe, read_choice, summary, write_choice
-from synthimg.evaluation.choose import WEIGHTS, held_out, in_order, inner_frames, make_choice, recipes_of, usable
-from synthimg.evaluation.head import Extracted
+from synthimg.evaluation.choice import Choice, Recipe, applied, read_choice, summary, write_choice
+from synthimg.evaluation.choose import (
+    WEIGHTS,
+    Inside,
+    held_out,
+    in_order,
+    inner_frames,
+    make_choice,
+    recipes_of,
+    scored,
+    usable,
+)
+from synthimg.evaluation.distance import averaged as average_of
+from synthimg.evaluation.distance import neighbour_distance
+from synthimg.evaluation.head import Extracted, heads
 from synthimg.metrics.comparison import CHOSEN
 from synthimg.metrics.ranking import Ranked, Ranking, least_effort, ranking, standard_error
 
@@ -97,9 +109,9 @@ def test_equals_go_to_the_first() -> None:
 
 
 def test_effort_is_methods_then_weight_and_the_better_of_equals_is_first() -> None:
-    recipes = recipes_of(["transplant", "procedural"], 0.5, "real")
+    recipes = recipes_of(["transplant", "procedural"], Recipe((), 0.5, "real"), averaged=False)
     assert len(recipes) == 6 and {recipe.weight for recipe in recipes} == set(WEIGHTS)
-    assert len(recipes_of(["procedural"], 0.3, "real")) == 3
+    assert len(recipes_of(["procedural"], Recipe((), 0.3, "real"), averaged=False)) == 3
     aucs = {recipe: Ranking(0.9 if "procedural" in recipe.methods else 0.8, np.zeros(5)) for recipe in reversed(recipes)}
     assert list(in_order(aucs)) == [
         "procedural at weight 0.2 beside real",
@@ -109,6 +121,17 @@ def test_effort_is_methods_then_weight_and_the_better_of_equals_is_first() -> No
         "transplant and procedural at weight 0.2 beside real",
         "transplant and procedural at weight 0.5 beside real",
     ]
+
+
+def test_every_recipe_is_tried_with_and_without_the_distance_where_a_control_has_it() -> None:
+    for beside in ("real", "real+distance"):
+        recipes = recipes_of(["procedural"], Recipe((), 0.2, beside), averaged=True)
+        assert [recipe.name for recipe in recipes] == [
+            f"procedural at weight {weight} beside real{score}" for weight in WEIGHTS for score in ("", "+distance")
+        ]
+        ranks = {recipe: Ranking(0.5, np.zeros(5)) for recipe in reversed(recipes)}
+        assert list(in_order(ranks)) == [recipe.name for recipe in recipes]
+    assert {recipe.beside for recipe in recipes_of(["text"], Recipe((), 0.2, "real+patches"), True)} == {"real+patches"}
 
 
 # ----- inner folds
@@ -231,7 +254,7 @@ def task(seed: int, pictures: float, count: int = 60) -> tuple[pd.DataFrame, Ext
 
 def choose(config: Config, frame: pd.DataFrame, extracted: Extracted, made: pd.DataFrame) -> Choice:
     asked = arms_of(config.evaluate.arms, config.evaluate.beside)
-    arms = available(asked, config.evaluate.classifier, accepted=len(made) > 0, reserve=True)
+    arms = available(asked, config.evaluate.classifier, accepted=len(made) > 0, reserve=True, rare=True)
     return make_choice(config, frame, extracted, made, arms)
 
 
@@ -263,6 +286,39 @@ def test_a_control_that_is_better_beyond_its_error_is_chosen_and_the_images_join
     assert found.controls["real"].behind > found.controls["real"].error > 0
     assert found.recipes["none"] == found.controls["mirrored"]._replace(behind=found.recipes["none"].behind, error=0.0)
     assert all(name == "none" or name.endswith("beside mirrored") for name in found.recipes)
+
+
+def test_an_average_is_that_of_distance_py_within_each_inner_fold() -> None:
+    """As the arm `real+distance` of an evaluation whose test images are the fold's held-out ones."""
+    frame, extracted, made = task(2, pictures=1.0)
+    config = config_of(arms=["real", "distance", "real+distance", "synthetic"])
+    frames, _ = inner_frames(config, frame)
+    images = held_out(frames, RARE)
+    scores = scored(Inside(config, frames, extracted, made), images)
+    for number, inner in enumerate(frames):
+        rows = images.folds == number
+        known = ((inner["split"] == "train") & (inner["label"] == COMMON)).to_numpy()
+        held = np.concatenate([np.flatnonzero(inner["split"] == split) for split in ("validation", "test")])
+        far, ordinary = neighbour_distance(extracted.real[known], extracted.real[held]), np.flatnonzero(~images.rare[rows])
+        for recipe in (Recipe((), 0.2, "real+distance"), Recipe(("procedural",), 0.5, "real+distance")):
+            name = "synthetic" if recipe.methods else "real"
+            fit = heads(applied(config, recipe), inner, extracted, list(made["id"]))
+            expected = average_of(fit(name, 0, list(made["id"])), far, 0, ordinary, 0.95)[:, 0]
+            np.testing.assert_array_equal(np.argsort(scores(recipe)[rows]), np.argsort(expected))
+        np.testing.assert_array_equal(scores(Recipe((), 0.2, "distance"))[rows], far)
+
+
+def test_the_distance_is_chosen_where_the_few_rare_images_teach_nothing() -> None:
+    """Each rare image is far off in a direction of its own."""
+    frame, extracted, made = task(0, pictures=-1.0)
+    real = np.random.default_rng(0).normal(size=extracted.real.shape).astype(np.float32)
+    rare = np.flatnonzero((frame["label"] == RARE) & (frame["split"] == "train"))
+    real[rare, np.arange(len(rare)) + 1] += np.where(np.arange(len(rare)) % 2, 9, -9)
+    config = config_of(arms=["real", "distance", "real+distance", "synthetic"], beside="real")
+    found = choose(config, frame, extracted._replace(real=real), made)
+    assert found.control == "distance" and found.recipe == Recipe((), 0.2, "real")
+    assert list(found.controls) == ["real", "distance", "real+distance"] and found.controls["distance"].auc > 0.95
+    assert {name.split()[-1] for name in found.recipes} == {"none", "real", "real+distance"}
 
 
 def test_images_outside_the_training_split_have_no_say() -> None:

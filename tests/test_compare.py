@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from fake_run import fake_run, rewrite_metrics
+from synthimg.reporting.repeats import configurations, group_repeats, lines
 
 from synthimg.errors import UserError
+from synthimg.evaluation.results_file import read_results
 from synthimg.reporting.compare import compare_runs, table, warnings
-from synthimg.reporting.repeats import configurations, group_repeats, lines
 from synthimg.reporting.runs import load
+from synthimg.reporting.subgroups import worst_of
 
 
 def two(tmp_path: Path) -> list[Path]:
@@ -46,10 +49,47 @@ def test_page_and_table(tmp_path: Path) -> None:
         "12",
         "of",
         "24",
+        "0.53",
+        "poly,",
+        "dark",
+        "0.20",
     ]
     assert len(lines) == 4
     first = out.read_bytes()
     assert compare_runs(runs).read_bytes() == first
+
+
+def subgroups_of(page: Path) -> str:
+    """That section of a comparison, "" where it has none."""
+    _, _, rest = page.read_text().partition('<section id="subgroups">')
+    return rest.partition("</section>")[0]
+
+
+def test_worst_subgroups_are_set_side_by_side(tmp_path: Path) -> None:
+    runs = two(tmp_path)
+    own, equal = subgroups_of(compare_runs(runs)).split("<h3>Where every arm has the wanted specificity on test</h3>")
+    row = "<td>0.43<small>poly, dark</small></td><td>0.29<small>0.22 to 0.36</small></td>"  # the same control in both runs
+    assert own.count(row) == 2 == equal.count(row)
+    assert "<td>+0.10<small>+0.03 to +0.17</small></td>" in own
+
+    def nothing(metrics: dict[str, Any]) -> None:
+        for part in metrics["subgroups"].values():
+            part["partitions"] = []
+
+    rewrite_metrics(runs[0], nothing)
+    assert subgroups_of(compare_runs(runs)).count(row) == 2  # one run, two kinds of thresholds
+    assert table(load(runs)).splitlines()[2].split()[-2:] == ["-", "-"]
+    rewrite_metrics(runs[1], nothing)
+    assert subgroups_of(compare_runs(runs)) == ""
+
+
+def test_the_worst_subgroup_is_the_worst_of_all_attributes(tmp_path: Path) -> None:
+    table = read_results(fake_run(tmp_path).folder).subgroups.at_thresholds
+    singles = table.model_copy(update={"partitions": table.partitions[:2]})
+    found = worst_of(singles, "oversampled")
+    assert found and found.name == "dark" and found.recall.mean == pytest.approx(0.51)  # poly: 0.53
+    assert found.gap == table.partitions[1].arms["oversampled"].gap and found.change == table.partitions[1].change_of_worst
+    assert worst_of(table, None) is None and worst_of(table, "augmented") is None
 
 
 def test_refusals(tmp_path: Path) -> None:

@@ -12,36 +12,39 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_run import RARE, fake_run
+from tiny import evaluated
 
 from synthimg.config import Config
-from synthimg.core.files import digest, write_table
+from synthimg.core.files import CACHE, digest, write_table
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.evaluation.arms import ARMS
+from synthimg.evaluation.arms import ARMS, DEFAULT
 from synthimg.evaluation.head import headed
 from synthimg.evaluation.inputs import rare_rows
 from synthimg.evaluation.training import drawn_by, order, row_weights
-from synthimg.stages.evaluate import evaluate_run
 from synthimg.vision.views import SYMMETRIES, symmetric
 
 SMALL = {"evaluate": {"seeds": 2, "steps": 20, "batch_size": 16, "bootstrap": 50, "extractor": "efficientnet-lite0"}}
-FILES = ("metrics.json", "predictions.parquet", "thresholds.parquet")
+PREDICTIONS, THRESHOLDS = "classify/predictions.parquet", "classify/thresholds.parquet"
+FILES = ("evaluate/metrics.json", PREDICTIONS, THRESHOLDS, "classify/portions.parquet")
+MANIFESTS = ("classify/manifest.json", "evaluate/manifest.json")
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Config:
     config = fake_run(tmp_path_factory.mktemp("evaluate"), overrides=SMALL)
-    evaluate_run(config)
+    evaluated(config)
     return config
 
 
 def copy(config: Config, root: Path) -> Config:
-    """The same run elsewhere, its evaluation unfinished but for cached features."""
+    """The same run elsewhere, not classified and evaluated, but for cached features."""
     other = config.model_copy(update={"outputs": str(root)})
     shutil.copytree(config.folder, other.folder)
-    for name in ("manifest.json", *FILES):
-        (other.folder / "evaluate" / name).unlink(missing_ok=True)
-    shutil.rmtree(other.folder / "evaluate" / "checkpoints", ignore_errors=True)
+    shutil.copytree(Path(config.outputs) / CACHE, root / CACHE)
+    for name in (*MANIFESTS, *FILES):
+        (other.folder / name).unlink()
+    shutil.rmtree(other.folder / "classify" / "checkpoints")
     return other
 
 
@@ -51,10 +54,12 @@ def metrics_of(config: Config) -> Any:
 
 def test_metrics_keep_the_contract(done: Config) -> None:
     found = metrics_of(done)
-    assert set(found) == {"version", "extra", "rare_class", "n", "quality", "compliance", "recall", "portions"}
+    sections = {"rare_class", "n", "quality", "compliance", "relevance", "recall", "subgroups", "prevalence", "portions"}
+    assert set(found) == {"version", "extra", *sections}
     assert found["n"] == {
-        "train_rare": 8, "train_other": 10, "reserve_rare": 4, "validation_rare": 3, "validation_other": 4,
-        "test_rare": 5, "test_other": 6, "test_rare_groups": 3, "planned": 24, "generated": 24, "accepted": 12,
+        "parts": 1, "train_rare": 8, "train_rare_groups": [4], "train_other": 10, "reserve_rare": 4,
+        "validation_rare": 3, "validation_other": 4, "test_rare": 5, "test_other": 6, "test_rare_groups": 3,
+        "planned": 24, "generated": 24, "accepted": 12,
         "rejected": found["n"]["rejected"],
     }  # fmt: skip
     assert sum(found["n"]["rejected"].values()) == 12
@@ -62,7 +67,7 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     assert set(found["quality"]["marginals"]) == {"brightness", "contrast"}
     assert found["compliance"]["type"] is None  # no estimator measures it
     assert sum(part["n"] for part in found["compliance"]["brightness"].values()) == 24
-    assert list(found["recall"]["arms"]) == list(ARMS)
+    assert list(found["recall"]["arms"]) == list(DEFAULT)
     for arm in found["recall"]["arms"].values():
         for name in ("recall", "recall_at_specificity", "specificity", "specificity_at_threshold", "auc"):
             low, high = arm[name]["ci95"]
@@ -72,10 +77,28 @@ def test_metrics_keep_the_contract(done: Config) -> None:
     counted = {name: arm["n_train"] for name, arm in found["recall"]["arms"].items()}
     assert counted["real"] == counted["augmented"] == {"rare": 8, "other": 10, "synthetic": 0}
     assert counted["oracle"]["rare"] == 12 and counted["synthetic"]["synthetic"] == 12
-    assert found["recall"]["best_control"] in set(ARMS) - {"synthetic", "oracle"}
+    assert found["recall"]["best_control"] in set(DEFAULT) - {"synthetic", "oracle"}
     assert set(found["recall"]["curve"]["arms"]) == {found["recall"]["best_control"], "synthetic", "oracle"}
     for table in found["recall"]["confusion"].values():
         assert {label: sum(row.values()) for label, row in table.items()} == {"defective": 5, "functional": 6}
+
+
+def test_subgroups_and_prevalence_are_of_the_test_images(done: Config) -> None:
+    found, records = metrics_of(done), load(done.folder).frame
+    rare = records[(records["split"] == "test") & (records["label"] == RARE)]
+    table = found["subgroups"]["at_thresholds"]
+    assert [part["attributes"] for part in table["partitions"]] == [["type"], ["brightness"]]
+    for part in table["partitions"]:
+        there = rare[f"attribute.{part['attributes'][0]}"].value_counts().to_dict()
+        assert {row["categories"][0]: row["images"] for row in part["subgroups"]} == there
+        for arm in (found["recall"]["best_control"], "synthetic", "oracle"):
+            whole = sum(row["images"] * row["recall"][arm]["mean"] for row in part["subgroups"]) / len(rare)
+            assert whole == pytest.approx(found["recall"]["arms"][arm]["recall_at_specificity"]["mean"])
+    for part in found["subgroups"]["at_equal_specificity"]["partitions"]:
+        whole = sum(row["images"] * row["recall"]["synthetic"]["mean"] for row in part["subgroups"]) / len(rare)
+        assert whole == pytest.approx(found["recall"]["matched"]["recall"]["synthetic"])
+    assert found["prevalence"]["ordinary"] == 6 and found["prevalence"]["prevalence"] is None
+    assert all(row["arms"] is None for row in found["prevalence"]["rows"])  # six ordinary images are too few
 
 
 def test_portions_end_with_all_images_and_leave_out_one_kind_at_a_time(done: Config) -> None:
@@ -91,8 +114,8 @@ def test_portions_end_with_all_images_and_leave_out_one_kind_at_a_time(done: Con
 
 
 def test_numbers_follow_from_the_predictions(done: Config) -> None:
-    predictions = pd.read_parquet(done.folder / "evaluate" / "predictions.parquet")
-    thresholds = pd.read_parquet(done.folder / "evaluate" / "thresholds.parquet").set_index(["arm", "seed"])["threshold"]
+    predictions = pd.read_parquet(done.folder / PREDICTIONS)
+    thresholds = pd.read_parquet(done.folder / THRESHOLDS).set_index(["arm", "seed"])["threshold"]
     predictions["above"] = (
         predictions["score"] > thresholds.loc[pd.MultiIndex.from_frame(predictions[["arm", "seed"]])].to_numpy()
     )
@@ -112,15 +135,15 @@ def test_test_labels_reach_nothing_but_the_count(done: Config, tmp_path: Path) -
     tested = records["split"] == "test"
     records.loc[tested, "label"] = records.loc[tested, "label"].to_numpy()[::-1]
     write_table(other.folder / "dataset" / "records.parquet", records)
-    shutil.rmtree(other.folder / "evaluate" / "features")
-    evaluate_run(other)
-    assert digest(other.folder / "evaluate" / FILES[2]) == digest(done.folder / "evaluate" / FILES[2])
-    mine, theirs = (pd.read_parquet(config.folder / "evaluate" / FILES[1]) for config in (other, done))
+    shutil.rmtree(tmp_path / CACHE)
+    evaluated(other)
+    assert digest(other.folder / THRESHOLDS) == digest(done.folder / THRESHOLDS)
+    mine, theirs = (pd.read_parquet(config.folder / PREDICTIONS) for config in (other, done))
     assert not mine["label"].equals(theirs["label"])
     pd.testing.assert_frame_equal(mine.drop(columns="label"), theirs.drop(columns="label"))
 
 
-@pytest.mark.parametrize("after", [5, 2 * len(ARMS) + 3])  # among the arms, and among the portions
+@pytest.mark.parametrize("after", [5, 2 * len(DEFAULT) + 3])  # among the arms, and among the portions
 def test_a_killed_evaluation_continues_to_the_same_bytes(
     done: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
@@ -133,22 +156,22 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
         fits.append(file)
         return original(file, fit)
 
-    stage_module = import_module("synthimg.stages.evaluate")
+    stage_module = import_module("synthimg.stages.classify")
     original = stage_module.kept
     monkeypatch.setattr(stage_module, "kept", dying)
     with pytest.raises(KeyboardInterrupt):
-        evaluate_run(other)
+        evaluated(other)
     monkeypatch.undo()
-    kept = {file: file.stat().st_mtime_ns for file in (other.folder / "evaluate" / "checkpoints").rglob("*.npy")}
+    kept = {file: file.stat().st_mtime_ns for file in (other.folder / "classify" / "checkpoints").rglob("*.npy")}
     assert len(kept) == after
-    evaluate_run(other)
+    evaluated(other)
     assert all(file.stat().st_mtime_ns == when for file, when in kept.items())
-    for name in (*FILES, "manifest.json"):
-        assert digest(other.folder / "evaluate" / name) == digest(done.folder / "evaluate" / name), name
+    for name in (*FILES, *MANIFESTS):
+        assert digest(other.folder / name) == digest(done.folder / name), name
 
 
 def test_symmetries_show_each_rare_training_image_in_all_the_other_ways_of_a_square(done: Config) -> None:
-    data = load(done.folder)
+    data = load(done)
     rows = rare_rows(done, data, "train")
     found = np.concatenate([part for which in SYMMETRIES for part in symmetric(data.pixels, rows, which)])
     rare = data.pixels[((data.frame["label"] == RARE) & (data.frame["split"] == "train")).to_numpy()]
@@ -163,21 +186,21 @@ def test_symmetries_show_each_rare_training_image_in_all_the_other_ways_of_a_squ
 def test_without_an_arm_of_mirror_images_the_others_train_all_the_same(done: Config) -> None:
     few = done.model_copy(update={"evaluate": done.evaluate.model_copy(update={"arms": ["real", "weighted"]})})
     ids = list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
-    data = load(done.folder)
+    data = load(done)
     np.testing.assert_array_equal(headed(few, data, ids)("real", 0, ids), headed(done, data, ids)("real", 0, ids))
 
 
 def test_a_finished_evaluation_is_left_alone(done: Config) -> None:
-    file = done.folder / "evaluate" / "metrics.json"
-    when = file.stat().st_mtime_ns
-    assert evaluate_run(done) == file.parent
-    assert file.stat().st_mtime_ns == when
+    files = [done.folder / name for name in FILES]
+    when = [file.stat().st_mtime_ns for file in files]
+    assert evaluated(done) == files[0].parent
+    assert [file.stat().st_mtime_ns for file in files] == when
 
 
 def test_every_arm_judges_every_image_with_every_seed(done: Config) -> None:
-    predictions = pd.read_parquet(done.folder / "evaluate" / "predictions.parquet")
+    predictions = pd.read_parquet(done.folder / PREDICTIONS)
     sizes = predictions.groupby(["arm", "seed"]).size()
-    assert sizes.nunique() == 1 and len(sizes) == 2 * len(ARMS)
+    assert sizes.nunique() == 1 and len(sizes) == 2 * len(DEFAULT)
 
 
 def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) -> None:
@@ -187,9 +210,9 @@ def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) ->
         "dirty": {"train": 4, "reserve": 0, "validation": 3, "test": 3},
     }
     config = fake_run(tmp_path, overrides=SMALL, accepted=0, counts=counts, planned=3)
-    evaluate_run(config)
+    evaluated(config)
     found = metrics_of(config)
-    assert list(found["recall"]["arms"]) == [name for name in ARMS if name not in ("synthetic", "oracle")]
+    assert list(found["recall"]["arms"]) == [name for name in DEFAULT if name not in ("synthetic", "oracle")]
     assert found["recall"]["gain"] is None and found["recall"]["oracle_gap_closed"] is None
     assert found["quality"]["fid"] is None and found["quality"]["kid"] is None
     assert "No synthetic image" in found["quality"]["warning"]
@@ -201,7 +224,7 @@ def test_finetuned_classifiers_take_the_same_road(tmp_path: Path) -> None:
     settings = {"evaluate": {**SMALL["evaluate"], "classifier": "finetune", "seeds": 1, "steps": 1, "batch_size": 4,
                              "beside": "augmented", "arms": ["augmented", "smote", "synthetic", "oracle"]}}  # fmt: skip
     config = fake_run(tmp_path, overrides=settings, planned=3, accepted=2)
-    evaluate_run(config)
+    evaluated(config)
     found = metrics_of(config)["recall"]
     assert list(found["arms"]) == ["augmented", "synthetic", "oracle"]
     assert found["classifier"] == "finetune" and found["best_control"] == "augmented"
@@ -215,14 +238,14 @@ def test_splits_that_cannot_be_measured_are_refused(tmp_path: Path) -> None:
     }
     config = fake_run(tmp_path, overrides=SMALL, counts=counts, planned=2)
     with pytest.raises(UserError, match=f"no images of '{RARE}' in test"):
-        evaluate_run(config)
+        evaluated(config)
 
 
 def test_missing_filter_is_named(tmp_path: Path) -> None:
     config = fake_run(tmp_path, planned=2)
     (config.folder / "filter" / "manifest.json").unlink()
     with pytest.raises(UserError, match="synthimg filter"):
-        evaluate_run(config)
+        evaluated(config)
 
 
 def test_every_arm_has_words_and_a_title_of_its_own() -> None:
@@ -230,7 +253,7 @@ def test_every_arm_has_words_and_a_title_of_its_own() -> None:
         found = [getattr(arm, part) for arm in ARMS.values()]
         assert all(found) and len(set(found)) == len(found)
     assert {name for name, arm in ARMS.items() if not arm.control} == {"synthetic", "oracle"}
-    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote"}
+    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote", "distance", "patches"}
 
 
 def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -> None:
@@ -241,7 +264,7 @@ def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -
 @pytest.mark.parametrize("beside", [name for name, arm in ARMS.items() if arm.joins])
 def test_synthetic_images_join_the_control_that_is_named(done: Config, beside: str) -> None:
     """With none of them, or none that counts, the arm is that control; the more they count, the less it is."""
-    data, ids = load(done.folder), list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
+    data, ids = load(done), list(pd.read_parquet(done.folder / "generate" / "plan.parquet")["id"])
 
     def scores(arm: str, weight: float, only: list[str]) -> np.ndarray:
         changes = {"beside": beside, "arms": [beside, "synthetic"], "synthetic_weight": weight}

@@ -12,9 +12,13 @@ from PIL import Image
 
 from synthimg.attributes import captions
 from synthimg.config import Config, parse
+from synthimg.core.files import CACHE
+from synthimg.data.generated import relevance
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.stages.filter import decide, filter_images, misses, reasons
+from synthimg.evaluation.results import RelevanceTest
+from synthimg.reporting.relevance import doubts
+from synthimg.stages.filter import Known, decide, filter_images, misses, reasons
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, pd.DataFra
     """A filtered run: 0 copies a training image, 1 its mirror image, 8 repeats 2, 4 and 5 are of the other class."""
     config = fake_run(tmp_path_factory.mktemp("filter"), planned=14, overrides={"filter": {"confidence": 0.2}})
     run = config.folder
-    frame, pixels, _ = load(run)
+    frame, pixels, _ = load(config)
     original = int(np.flatnonzero((frame["split"] == "train") & (frame["label"] == RARE))[3])
     ids = list(pd.read_parquet(run / "generate" / "plan.parquet")["id"])
     picture = {name: run / "generate" / "images" / f"{name}.png" for name in ids}
@@ -46,7 +50,7 @@ def test_decisions_keep_the_contract(judged: tuple[Config, pd.DataFrame, list[st
     ]  # fmt: skip
     assert (decisions["accepted"] == (decisions["reason"] == "")).all()
     assert set(decisions["reason"]) <= {"", "class", "copy", "attribute", "duplicate"}
-    frame = load(config.folder).frame
+    frame = load(config).frame
     assert set(decisions["nearest"]) <= set(frame.loc[frame["split"] == "train", "id"])
 
 
@@ -69,7 +73,7 @@ def test_nothing_but_training_and_validation_images_matters(
 ) -> None:
     """Scrambled reserve and test images and labels leave every decision as it was."""
     config, decisions, _ = judged
-    frame, pixels, _ = load(config.folder)
+    frame, pixels, _ = load(config)
     other = config.model_copy(update={"outputs": str(tmp_path)})
     for part in ("dataset", "generate"):
         (other.folder / part).mkdir(parents=True)
@@ -85,6 +89,7 @@ def test_nothing_but_training_and_validation_images_matters(
     (other.folder / "generate" / "plan.parquet").write_bytes(plan)
     found = pd.read_parquet(filter_images(other) / "decisions.parquet")
     pd.testing.assert_frame_equal(found, decisions)
+    assert relevance(other.folder) == relevance(config.folder)
 
 
 def test_a_finished_stage_is_left_alone_and_a_killed_one_gives_the_same_bytes(
@@ -92,13 +97,39 @@ def test_a_finished_stage_is_left_alone_and_a_killed_one_gives_the_same_bytes(
 ) -> None:
     folder = judged[0].folder / "filter"
     before, when = (folder / "decisions.parquet").read_bytes(), (folder / "decisions.parquet").stat().st_mtime_ns
+    relevant = (folder / "relevance.json").read_bytes()
     filter_images(judged[0])
     assert (folder / "decisions.parquet").stat().st_mtime_ns == when
     (folder / "manifest.json").unlink()
     (folder / "decisions.parquet").unlink()
-    next((folder / "features").iterdir()).unlink()
+    next((Path(judged[0].outputs) / CACHE / "features").iterdir()).unlink()
     filter_images(judged[0])
     assert (folder / "decisions.parquet").read_bytes() == before
+    assert (folder / "relevance.json").read_bytes() == relevant
+
+
+def test_the_relevance_of_the_accepted_pictures_is_written(judged: tuple[Config, pd.DataFrame, list[str]]) -> None:
+    config, decisions, _ = judged
+    plan = pd.read_parquet(config.folder / "generate" / "plan.parquet")
+    found = RelevanceTest.model_validate(relevance(config.folder))
+    assert list(found.methods) == list(plan["method"].unique())
+    for name, method in found.methods.items():
+        assert method.n_pictures == int((decisions["accepted"] & (plan["method"] == name)).sum())
+        assert method.optimistic and method.auc is not None and method.n_rare == 8 and method.n_groups == 4
+    assert found.real.n_pictures == 8 and not found.real.optimistic
+
+
+def test_who_filters_pictures_that_show_nothing_is_warned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Pictures of the other class, called rare."""
+    overrides = {"filter": {"confidence": 0.0, "attributes": False}}
+    config = fake_run(tmp_path, planned=12, overrides=overrides)
+    rng = np.random.default_rng(5)
+    for picture in sorted((config.folder / "generate" / "images").iterdir()):
+        Image.fromarray(draw(rng, COMMON)).save(picture)
+    filter_images(config)
+    found = RelevanceTest.model_validate(relevance(config.folder))
+    warned = [line for line in capsys.readouterr().out.splitlines() if "not shown to resemble" in line]
+    assert warned and warned == [f"filter: {text}" for text in doubts(found, RARE)]
 
 
 def test_a_broken_synthetic_image_is_named(tmp_path: Path) -> None:
@@ -126,7 +157,7 @@ def decided(
     rows = pd.DataFrame({"id": [f"s{row}" for row in range(len(synthetic))], "method": "text"})
     aside = np.zeros_like(training)
     aside[:, -1] = 1
-    return decide(config, frame, captions.load("solar-cell"), rows, {}, synthetic, training, aside, held_out)
+    return decide(config, frame, captions.load("solar-cell"), rows, {}, synthetic, Known(training, aside, held_out))
 
 
 def at(*distances: float, side: float = 1.0) -> np.ndarray:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthimg.data import conditions, duplicates, images
+from synthimg.data import conditions, duplicates, images, splits
 
 
 def read(path):
@@ -88,32 +88,86 @@ def texture(seed):
     return noise.resize((128, 128), Image.Resampling.BICUBIC)
 
 
-def pairs(pictures, bits):
-    prints = [duplicates.fingerprint(picture.convert("RGB")) for picture in pictures]
-    hashes, thumbnails = np.array([p.hash for p in prints], np.uint64), np.array([p.thumbnail for p in prints])
-    return duplicates.near(hashes, thumbnails, bits).tolist()
+def thumbnails(pictures):
+    return np.stack([duplicates.fingerprint(picture.convert("RGB")) for picture in pictures])
+
+
+def pairs(pictures, least=0.8):
+    return sorted(duplicates.near(thumbnails(pictures), least).tolist())
+
+
+def exposed(picture, gamma, gain, down, right):
+    """Another exposure, moved: what comes in at the edges is black."""
+    grey = np.roll(np.asarray(picture, float) / 255, (down, right), (0, 1))
+    grey[:down], grey[:, :right] = 0, 0
+    return Image.fromarray((255 * np.clip(gain * grey**gamma, 0, 1)).astype(np.uint8))
 
 
 def test_near_duplicates_survive_scaling_and_darkening_and_differ_from_others():
     first = texture(1)
     dark = first.point(lambda value: value * 0.7)
-    assert pairs([first, texture(2), first.resize((90, 90)), dark, texture(3)], 4) == [[0, 2], [0, 3], [2, 3]]
+    assert pairs([first, texture(2), first.resize((90, 90)), dark, texture(3)]) == [[0, 2], [0, 3], [2, 3]]
     blank = Image.new("L", (50, 50), 100)
-    assert pairs([blank, Image.new("L", (50, 50), 180), blank], 2) == [[0, 2]]
+    assert pairs([blank, Image.new("L", (50, 50), 180), blank]) == [[0, 2]]
 
 
-def test_colliding_hashes_alone_do_not_join():
-    thumbnails = np.stack([np.asarray(texture(seed).resize((32, 32))) for seed in range(3)])
-    assert duplicates.near(np.zeros(3, np.uint64), thumbnails, 2).tolist() == []
+@pytest.mark.parametrize(
+    "change", [(0.6, 1, 0, 0), (1.6, 1, 0, 0), (1, 0.6, 0, 0), (1, 1, 7, 0), (1, 1, 0, 7), (1.4, 0.8, 5, 6)]
+)
+def test_near_duplicates_survive_another_exposure_and_a_shift(change):
+    others = [texture(seed) for seed in range(2, 12)]
+    assert pairs([texture(1), *others, exposed(texture(1), *change)]) == [[0, 11]]
 
 
-def test_near_agrees_with_brute_force_across_chunks(monkeypatch):
+def test_a_picture_moved_by_a_quarter_is_another():
+    assert pairs([texture(1), exposed(texture(1), 1, 1, 32, 0)]) == []
+
+
+def test_what_a_whole_kind_shares_makes_no_pair():
+    """Twelve parts of one layout, each with a spot of its own; one of them twice, darker."""
+    layout = np.asarray(texture(1), float)
+    parts = []
+    for seed in range(12):
+        spot = np.zeros((128, 128))
+        y, x = 12 + 36 * (seed % 3), 8 + 28 * (seed // 3)
+        spot[y : y + 26, x : x + 26] = 60
+        parts.append(Image.fromarray(np.clip(layout * 0.6 + spot, 0, 255).astype(np.uint8)))
+    again = parts[4].point(lambda value: value * 0.8)
+    prints = thumbnails([*parts, again])
+    patterns = duplicates._pattern(prints)
+    correlation = duplicates._correlation(patterns[:11], patterns[1:12], duplicates._spread(patterns[1:12]))
+    assert (correlation > 0.8).all()  # so correlation alone would have joined them
+    assert duplicates.near(prints, 0.8).tolist() == [[4, 12]]
+
+
+def test_many_pictures_of_one_object_are_all_joined():
+    """More of them than an image has candidates: equal ones, and ones that differ a little."""
+    assert pairs([texture(1)] * 30) == [[0, other] for other in range(1, 30)]
+    series = [exposed(texture(1), gamma, 1, 0, 0) for gamma in np.linspace(0.8, 1.25, 30)]
+    found = np.array(pairs([*series, texture(2)]))
+    assert len(set(splits.unite([str(number) for number in range(31)], found))) == 2
+
+
+def test_correlation_is_that_of_numpy_at_the_best_shift():
+    one, other = (np.random.default_rng(seed).normal(size=(1, 64, 64)).astype(np.float32) for seed in (0, 1))
+    other[0, 7:63, 2:58] += one[0, 4:60, 4:60]
+    windows = [np.corrcoef(one[0, 4:60, 4:60].ravel(), other[0, y : y + 56, x : x + 56].ravel())[0, 1]
+               for y in range(9) for x in range(9)]  # fmt: skip
+    assert duplicates._correlation(one, other, duplicates._spread(other))[0] == pytest.approx(max(windows), abs=1e-4)
+    assert max(windows) == windows[7 * 9 + 2] > 0.6
+
+
+def test_near_does_not_depend_on_chunks(monkeypatch):
+    pictures = [exposed(texture(seed % 5), 1 + seed / 20, 1, 0, 0) for seed in range(20)]
+    whole = pairs(pictures)
     monkeypatch.setattr(duplicates, "CHUNK", 7)
-    generator = np.random.default_rng(0)
-    hashes = generator.integers(0, 16, 40).astype(np.uint64)
-    thumbnails = np.repeat(np.asarray(texture(1).resize((32, 32)))[None], 40, 0)
-    wanted = [[a, b] for a in range(40) for b in range(a + 1, 40) if (int(hashes[a]) ^ int(hashes[b])).bit_count() <= 1]
-    assert sorted(duplicates.near(hashes, thumbnails, 1).tolist()) == wanted
+    assert pairs(pictures) == whole
+    assert len(set(splits.unite([str(number) for number in range(20)], np.array(whole)))) == 5
+
+
+def test_no_image_or_one_has_no_pair():
+    assert duplicates.near(np.empty((0, 64, 64), np.uint8), 0.8).shape == (0, 2)
+    assert pairs([texture(1)]) == []
 
 
 def test_edges_outline_a_square_and_stay_silent_on_a_blank():

@@ -38,11 +38,15 @@ def test_a_table_is_understood_and_consent_is_left_to_the_person(here, capsys):
     assert path.read_text() == text and sorted(p.name for p in here.iterdir()) == ["skin", "skin.yaml"]
 
 
-def test_image_folder_and_no_label(here):
+def test_image_folder_and_no_label(here, capsys):
     for name in ("it's/x", "b/1", "b/2"):
         (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "parts" / f"{name}.png").touch()
-    assert config.load_config(write_config("parts")).dataset.rare_class == "it's"
+    path = write_config("parts")
+    made = config.load_config(path).dataset
+    assert made.rare_class == "it's" and made.group is None
+    assert "none was found: every image is its own group" in path.read_text()
+    assert "without dataset.group every image is its own group" in capsys.readouterr().out
     (here / "t.csv").write_text("file_name,colour\nx,y\n")
     with pytest.raises(UserError, match="no column that looks like a label"):
         write_config("t.csv")
@@ -74,3 +78,4 @@ def test_elpv(here):
     pytest.importorskip("elpv_dataset")
     made = config.load_config(write_config("pypi:elpv-dataset"))
     assert made.dataset.rare_class == "defective" and made.dataset.classes == ["functional", "defective"]
+    assert made.dataset.group == "module"

@@ -18,10 +18,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_run import fake_run
+from tiny import evaluated
 
 from synthimg.config import Config
 from synthimg.core.files import write_table
-from synthimg.stages.evaluate import evaluate_run
+from synthimg.stages.classify import _file_name
 
 RARE = "defective"
 CLASSES = ["defective", "dirty", "functional"]
@@ -85,15 +86,17 @@ def judged_by(config: Config) -> Path:
 
     An evaluation that was killed goes on from the probabilities that it kept, so those are the place for them.
     """
-    folder = evaluate_run(config)
-    kept = list((folder / "checkpoints").rglob("*.npy"))
-    assert {file.stem for file in kept} == {f"{arm}-{seed}" for arm, seed in TEST}
+    folder = evaluated(config).parent
+    kept = list((folder / "classify" / "checkpoints").rglob("*.npy"))
+    named = {f"{_file_name(arm)}-{seed}": (arm, seed) for arm, seed in TEST}
+    assert {file.stem for file in kept} == set(named)
     for file in kept:
-        arm, seed = file.stem.rsplit("-", 1)
-        np.save(file, known(arm, int(seed)))
-    for name in ("manifest.json", "metrics.json", "predictions.parquet", "thresholds.parquet"):
-        (folder / name).unlink()
-    return evaluate_run(config)
+        np.save(file, known(*named[file.stem]))
+    for name in ("predictions.parquet", "thresholds.parquet", "manifest.json", "key.json"):
+        (folder / "classify" / name).unlink()
+    for name in ("metrics.json", "manifest.json", "key.json"):
+        (folder / "evaluate" / name).unlink()
+    return evaluated(config).parent
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +114,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def metrics(folder: Path) -> Any:
-    return json.loads((folder / "metrics.json").read_text())
+    return json.loads((folder / "evaluate" / "metrics.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +127,13 @@ def spread(mean: float, low: float, high: float) -> dict[str, Any]:
 
 
 def test_thresholds_come_from_the_other_classes_of_validation(folder: Path) -> None:
-    found = pd.read_parquet(folder / "thresholds.parquet")
+    found = pd.read_parquet(folder / "classify" / "thresholds.parquet")
     assert len(found) == 8
     assert found["threshold"].tolist() == [THRESHOLDS[seed] for seed in found["seed"]]
 
 
 def test_predictions_are_the_known_ones(folder: Path) -> None:
-    found = pd.read_parquet(folder / "predictions.parquet")
+    found = pd.read_parquet(folder / "classify" / "predictions.parquet")
     part = found[(found["arm"] == "weighted") & (found["seed"] == 0) & (found["split"] == "test")]
     assert part["score"].tolist() == [score for scores in TEST["weighted", 0].values() for score in scores]
     of_dirty = part.loc[part["label"] == "dirty", "predicted"].tolist()

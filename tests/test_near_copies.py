@@ -63,7 +63,7 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> tuple[pd.DataFrame, str]
             "functional": {"train": 12, "reserve": 0, "validation": 10, "test": 1},
         },
     )  # fmt: skip
-    frame, pixels, _ = load(config.folder)
+    frame, pixels, _ = load(config)
     original = int(np.flatnonzero((frame["split"] == "train") & (frame["label"] == RARE))[3])
     ids = list(pd.read_parquet(config.folder / "generate" / "plan.parquet")["id"])
     rng = np.random.default_rng(11)

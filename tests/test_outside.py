@@ -14,12 +14,13 @@ import pandas as pd
 import pytest
 import yaml
 from fake_run import RARE, fake_run
+from tiny import evaluated
 
 from synthimg.config import Config, parse
 from synthimg.core.stage import check, is_done
 from synthimg.errors import UserError
 from synthimg.evaluation.custom import checked
-from synthimg.stages.evaluate import evaluate_run, made_from
+from synthimg.stages.classify import classify_images, made_from
 from synthimg.stages.report import write_report
 
 SMALL = {"seeds": 2, "bootstrap": 50, "extractor": "efficientnet-lite0", "portions": False}
@@ -102,13 +103,13 @@ def metrics_of(config: Config) -> Any:
 
 def test_an_arm_from_outside_is_trained_measured_and_told(package: Path, tmp_path: Path) -> None:
     config = run(tmp_path, arms=["real", "weighted", "doubled", "mine", "synthetic"])
-    evaluate_run(config)
+    evaluated(config)
     recall = metrics_of(config)["recall"]
     assert list(recall["arms"]) == ["real", "weighted", "synthetic", "doubled", "mine"]
     assert recall["arms"]["doubled"]["control"] and not recall["arms"]["mine"]["control"]
     assert recall["arms"]["mine"]["n_train"] == recall["arms"]["synthetic"]["n_train"]
     assert recall["best_control"] in ("real", "weighted", "doubled")
-    scores = pd.read_parquet(config.folder / "evaluate" / "predictions.parquet").pivot_table("score", ["id", "seed"], "arm")
+    scores = pd.read_parquet(config.folder / "classify" / "predictions.parquet").pivot_table("score", ["id", "seed"], "arm")
     # counts twice as high are half the penalty: as the weighted arm, but surer of itself
     assert np.corrcoef(scores["doubled"], scores["weighted"])[0, 1] > 0.9
     assert scores["doubled"].std() > scores["weighted"].std()
@@ -119,7 +120,7 @@ def test_an_arm_from_outside_is_trained_measured_and_told(package: Path, tmp_pat
 
 def test_synthetic_images_can_join_an_arm_from_outside(package: Path, tmp_path: Path) -> None:
     config = run(tmp_path, arms=["doubled", "synthetic"], beside="doubled", seeds=1)
-    evaluate_run(config)
+    evaluated(config)
     recall = metrics_of(config)["recall"]
     assert recall["best_control"] == recall["beside"] == "doubled" and recall["gain"]
     assert recall["arms"]["synthetic"]["n_train"] == {"rare": 8, "other": 10, "synthetic": 12}
@@ -147,7 +148,7 @@ def test_arms_that_are_none_are_refused_by_name(package: Path, tmp_path: Path, a
 
 def test_a_metric_from_outside_stands_in_extra_and_in_the_report(package: Path, tmp_path: Path) -> None:
     config = run(tmp_path, arms=["real", "synthetic"], metrics=["shift"], seeds=1)
-    evaluate_run(config)
+    evaluated(config)
     found = metrics_of(config)["extra"]
     assert set(found) == {"shift"} and found["shift"]["length"] > 0 and found["shift"]["images"] == 12
     write_report(config)
@@ -159,17 +160,17 @@ def test_metrics_that_are_none_are_refused_by_name(package: Path, tmp_path: Path
         run(tmp_path, "a", metrics=["shfit"])
     config = run(tmp_path, "b", arms=["real"], metrics=["broken"], seeds=1)
     with pytest.raises(UserError, match=r"synthimg\.metrics: broken returned 'far', expected a number"):
-        evaluate_run(config)
+        evaluated(config)
 
 
 def test_a_classifier_of_ones_own_judges_every_arm_that_is_defined_for_it(package: Path, tmp_path: Path) -> None:
     arms = ["real", "weighted", "oversampled", "augmented", "turned", "focal", "mixup", "smote", "synthetic", "oracle"]
     config = run(tmp_path, classifier="toy_classifier:classify", arms=arms, portions=True)
-    evaluate_run(config)
+    evaluated(config)
     recall = metrics_of(config)["recall"]
     assert list(recall["arms"]) == ["real", "weighted", "oversampled", "augmented", "turned", "synthetic", "oracle"]
     assert (recall["classifier"], recall["steps"], recall["gain"] is None) == ("toy_classifier:classify", None, False)
-    predictions = pd.read_parquet(config.folder / "evaluate" / "predictions.parquet")
+    predictions = pd.read_parquet(config.folder / "classify" / "predictions.parquet")
     seeds = predictions[predictions["seed"] < 2].pivot(index=["arm", "id"], columns="seed", values="score")
     by_chance = (seeds[0] != seeds[1]).groupby("arm").any()
     assert by_chance["oversampled"] and not by_chance["real"]
@@ -182,7 +183,7 @@ def test_a_classifier_of_ones_own_judges_every_arm_that_is_defined_for_it(packag
 
 def test_the_classifiers_scores_are_its_own(package: Path, tmp_path: Path) -> None:
     config = run(tmp_path, classifier="toy_classifier:classify", arms=["real"], seeds=1)
-    evaluate_run(config)
+    evaluated(config)
     import toy_classifier as toy  # type: ignore[import-not-found]
 
     records = pd.read_parquet(config.folder / "dataset" / "records.parquet")
@@ -191,7 +192,7 @@ def test_the_classifiers_scores_are_its_own(package: Path, tmp_path: Path) -> No
     train, test = (records["split"] == "train").to_numpy(), (records["split"] == "test").to_numpy()
     model.fit(toy.thumbnails(pixels[train]), (records["label"][train] != RARE).astype(int))
     expected = dict(zip(records["id"][test], model.predict_proba(toy.thumbnails(pixels[test]))[:, 0], strict=True))
-    found = pd.read_parquet(config.folder / "evaluate" / "predictions.parquet").query("split == 'test'")
+    found = pd.read_parquet(config.folder / "classify" / "predictions.parquet").query("split == 'test'")
     assert len(found) == 11
     np.testing.assert_allclose(found["score"], found["id"].map(expected), atol=1e-9)
 
@@ -208,7 +209,7 @@ def test_the_classifiers_scores_are_its_own(package: Path, tmp_path: Path) -> No
 def test_classifiers_that_are_none_are_refused_by_name(package: Path, tmp_path: Path, reference: str, words: str) -> None:
     config = run(tmp_path, classifier=reference, arms=["real"], seeds=1)
     with pytest.raises(UserError, match=f"evaluate.classifier: {words}"):
-        evaluate_run(config)
+        evaluated(config)
 
 
 @pytest.mark.parametrize(
@@ -231,10 +232,10 @@ def test_what_is_no_probability_is_refused(returned: Any, words: str) -> None:
 
 def test_a_changed_file_of_the_classifier_is_another_evaluation(package: Path, tmp_path: Path) -> None:
     config = run(tmp_path, classifier="toy_classifier:classify", arms=["real"], seeds=1)
-    folder = evaluate_run(config)
-    assert check(config) and is_done(folder, made_from(config, "efficientnet-lite0"))
+    folder = classify_images(config)
+    assert check(config) and is_done(folder, made_from(config))
     (package / "toy_classifier.py").write_text(CLASSIFIER + "# changed\n")
-    assert not is_done(folder, made_from(config, "efficientnet-lite0"))
+    assert not is_done(folder, made_from(config))
 
 
 def test_an_unknown_classifier_and_a_control_it_cannot_train_are_refused() -> None:
@@ -268,7 +269,7 @@ def test_the_examples_of_the_page_on_extending_run(tmp_path: Path, monkeypatch: 
     (metadata / "entry_points.txt").write_text("\n".join(points))
     monkeypatch.syspath_prepend(str(folder))
     config = run(tmp_path, **settings)
-    evaluate_run(config)
+    evaluated(config)
     found = metrics_of(config)
     assert len(sections) == 3 and list(found["recall"]["arms"]) == ["real", "mirrored", "synthetic", "oracle", "both"]
     assert 0 < found["extra"]["spread"] < 10 and found["recall"]["classifier"] == "my_classifier:classify"

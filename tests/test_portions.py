@@ -9,7 +9,7 @@ import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthimg.evaluation.portions import growing, knee, parts
+from synthimg.evaluation.portions import growing, knee, portions_of, without_kinds
 
 
 def accepted(count: int) -> pd.DataFrame:
@@ -31,10 +31,24 @@ def test_growing_parts_are_nested_and_double(count: int, rare: int, seed: int) -
 
 def test_each_part_lacks_one_kind_and_nothing_else() -> None:
     made = accepted(9)
-    found = {(part.what, part.value): part.ids for part in parts(made)}
+    found = {(part.what, part.value): part.ids for part in without_kinds(made)}
     assert set(found) == {("method", "text"), ("method", "image"), ("light", "dark"), ("light", "bright")}
     assert set(made["id"]) - set(found["light", "dark"]) == set(made.loc[made["attribute.light"] == "dark", "id"])
     assert found["method", "text"] == ["0001"]
+
+
+def test_portions_have_one_name_each_and_the_same_in_every_part_of_a_run() -> None:
+    """So what the parts of a run say of a portion can be pooled, though each part has other images."""
+    kinds = ["method = text", "method = image", "light = dark", "light = bright"]
+    for made in (accepted(9), accepted(9).assign(id=[f"{i:04x}" for i in range(100, 109)])):
+        found = portions_of(made, rare=5, seed=0)
+        assert [portion.name for portion in found] == ["size 0", "size 1", "size 2", *(f"without {kind}" for kind in kinds)]
+        assert [len(portion.ids) for portion in found[:3]] == [2, 4, 8]
+
+
+def test_without_real_rare_images_no_size_is_counted_by_them() -> None:
+    assert list(growing(accepted(9), 0, seed=0)) == []
+    assert [portion.name.split()[0] for portion in portions_of(accepted(9), 0, seed=0)] == ["without"] * 4
 
 
 def sizes(*means: float, width: float = 0.04) -> list[dict[str, Any]]:

@@ -47,17 +47,18 @@ def settings(folder, **changes):
                "attribute_columns": ["site"], "consent": {"scope_column": "uses", "expires_column": "until"},
     }  # fmt: skip
     dataset |= changes
-    return config.parse({"name": "run", "outputs": str(folder.parent / "out"), "resolution": 32, "dataset": dataset})
+    tree = {"name": "run", "outputs": str(folder.parent / "out"), "resolution": 32, "folds": 1, "dataset": dataset}
+    return config.parse(tree)
 
 
 def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "timing.json"}
 
 
-def test_the_whole_stage(folder):
+def test_the_whole_stage(folder, capsys):
     run = settings(folder)
     out = prepare_dataset(run)
-    frame, pixels, masks = prepared.load(run.folder)
+    frame, pixels, masks = prepared.load(run)
     assert pixels.shape == (38, 32, 32, 3) and masks.shape == (38, 32, 32) and set(np.unique(masks)) == {255}
     assert frame["mask"].all() and frame["id"].str.fullmatch("[0-9a-f]{16}").all()
     assert {"attribute.site", "attribute.lighting", "measured.texture", "caption"} <= set(frame)
@@ -69,6 +70,8 @@ def test_the_whole_stage(folder):
     assert summary["excluded"] == {"consent: does not cover research": 1, "consent: expired": 1,
                                    "consent: unreadable date": 1, "unreadable": 1}  # fmt: skip
     assert summary["classes"]["rare"]["train"] == 3 and summary["classes"]["rare"]["reserve"] > 0
+    assert summary["groups"]["rare"]["all"] == frame[frame["label"] == "rare"]["group"].nunique()
+    assert "images in groups" in capsys.readouterr().out
     assert not frame[frame["split"] == "test"]["group"].isin(frame[frame["split"] != "test"]["group"]).any()
     before = (out / "manifest.json").stat().st_mtime_ns
     assert prepare_dataset(run) == out and (out / "manifest.json").stat().st_mtime_ns == before
@@ -108,7 +111,7 @@ def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
         shutil.copy(folder / f"{number:03}.png", folder / f"{number + 1:03}.png")
     run = settings(folder, group=None, rare_budget=None)
     prepare_dataset(run)
-    frame, pixels, _ = prepared.load(run.folder)
+    frame, pixels, _ = prepared.load(run)
     keys = [pixels[row].tobytes() for row in range(len(pixels))]
     assert frame.groupby(keys)["split"].nunique().max() == 1 and frame["group"].nunique() < len(frame)
 
@@ -147,7 +150,7 @@ def test_elpv(tmp_path):
     pytest.importorskip("elpv_dataset")
     dataset = {"path": "pypi:elpv-dataset", "classes": ["functional", "defective"], "rare_class": "defective",
                "rare_budget": 8, "prompts": "solar-cell", "limit": 40, "group": "file_name"}  # fmt: skip
-    run = config.parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "dataset": dataset})
+    run = config.parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "folds": 1, "dataset": dataset})
     summary = json.loads((prepare_dataset(run) / "summary.json").read_text())
     assert summary["licence"] == "CC BY-NC-SA 4.0"
     assert {label: sum(counts.values()) for label, counts in summary["classes"].items()} == {

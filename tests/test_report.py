@@ -14,7 +14,9 @@ import pytest
 from fake_run import fake_run, rewrite_metrics
 
 from synthimg.errors import UserError
-from synthimg.reporting import charts, gallery
+from synthimg.evaluation.results_file import read_results
+from synthimg.reporting import charts, gallery, subgroups
+from synthimg.reporting.formats import percentage, times
 from synthimg.reporting.report import as_close, shared
 from synthimg.stages.report import write_report
 
@@ -69,6 +71,21 @@ def test_page_is_whole_escaped_and_self_contained(tmp_path: Path) -> None:
     assert "digests of the stages before it" in html
     assert "CC BY-NC-SA 4.0" in html
     assert len(html) < 6_000_000
+
+
+def test_the_relevance_of_each_method_is_a_row_in_words(tmp_path: Path) -> None:
+    html = page(tmp_path)
+    block = html[html.index("Do the pictures show what real ones show?") : html.index("Measured attributes")]
+    rows = re.findall(r"<tr><th scope=\"row\">.*?</tr>", block)
+    assert ["text" in rows[0], "image" in rows[1], "real images in place of pictures" in rows[2]] == [True] * 3
+    assert "0.83" in rows[0] and "0.71 to 0.92" in rows[0] and "resemble the real rare images; optimistic" in rows[0]
+    assert "0.44 to 0.71" in rows[1] and "not shown to resemble the real rare images" in rows[1]
+    assert "optimistic" not in rows[2] and "trained on these very images" in block
+    config = fake_run(tmp_path / "none")
+    none = {"auc": None, "ci95": None, "parts": [], "reason": "it takes 3 real rare training images, and there are 0"}
+    rewrite_metrics(config.folder, lambda metrics: metrics["relevance"]["methods"]["text"].update(none))
+    write_report(config)
+    assert "not measured: it takes 3 real rare training images" in (config.folder / "report.html").read_text()
 
 
 def test_how_many_real_images_the_accepted_ones_start_from(tmp_path: Path) -> None:
@@ -168,6 +185,75 @@ def test_runs_without_curve_confusion_or_portions_have_a_page(tmp_path: Path) ->
     assert "At other thresholds" not in html and "it comes from" not in html and "before and after" not in html
 
 
+def section(html: str, name: str) -> str:
+    return html.split(f'<section id="{name}">')[1].split("</section>")[0]
+
+
+def test_the_worst_subgroup_of_each_arm_is_marked_and_said(tmp_path: Path) -> None:
+    html = section(page(tmp_path), "subgroups")
+    said = "With oversampling, least is found of poly, dark: 0.43; with synthetic images 0.53 there (+0.10, 95 % interval"
+    assert said in html and "From worst to best it is 0.29 without them, 0.20 with them." in html
+    assert "With a class-weighted loss, least is found of poly, dark" in html  # the best control at equal specificity
+    assert html.count("3 test images whose category cannot be told") == 4
+    rows = [row for row in html.split("<tr") if 'class="worst"' in row]
+    assert [re.findall(r'scope="row">([^<]+)<', row)[0] for row in rows] == ["poly", "dark", "poly, dark"] * 2
+    assert all(row.count('class="worst"') == 3 for row in rows)
+    few = next(row for row in html.split("<tr") if "<small>30, 4</small>" in row)
+    assert few.count("too few groups") == 4 and "worst" not in few
+
+
+def test_rows_of_subgroups_begin_with_what_the_control_finds_least(tmp_path: Path) -> None:
+    results = read_results(fake_run(tmp_path).folder)
+    found = subgroups.tables(results)[0]["partitions"][2]["rows"]
+    recalls = [row.recall["oversampled"].mean for _, row, _ in found]
+    assert recalls == sorted(recalls) and found[0][0] == "poly, dark"
+
+
+def test_without_attributes_the_section_says_so(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+
+    def nothing(metrics: dict[str, Any]) -> None:
+        for table in metrics["subgroups"].values():
+            table["partitions"] = []
+
+    rewrite_metrics(config.folder, nothing)
+    write_report(config)
+    html = section((config.folder / "report.html").read_text(), "subgroups")
+    assert "The images have no attributes" in html and "<table" not in html
+
+
+def test_what_a_find_costs_in_the_field(tmp_path: Path) -> None:
+    html = section(page(tmp_path), "field")
+    # 0.055 * 0.999 / (0.61 * 0.001) and / (0.66 * 0.001)
+    assert "there 0.1 % are" in html and "a find costs 90 false alarms with oversampling, 83 with synthetic images" in html
+    assert "too few other test images: 6, and it takes 5000" in html
+    assert html.count("<td>0.945</td>") == 3 and "<td>3.5 %</td>" in html
+
+
+def test_without_a_prevalence_there_is_no_precision(tmp_path: Path) -> None:
+    config = fake_run(tmp_path)
+
+    def unknown(metrics: dict[str, Any]) -> None:
+        metrics["prevalence"]["prevalence"] = None
+        for row in metrics["prevalence"]["rows"]:
+            for arm in (row["arms"] or {}).values():
+                arm.update(precision=None, false_alarms_per_find=None)
+
+    rewrite_metrics(config.folder, unknown)
+    write_report(config)
+    html = section((config.folder / "report.html").read_text(), "field")
+    assert "Set evaluate.prevalence" in html and "Precision" not in html and "with oversampling" not in html
+    assert "<td>0.31<small>0.26 to 0.36</small></td><td>0.99</td>" in html
+
+
+@pytest.mark.parametrize(
+    ("value", "share", "ratio"),
+    [(None, "–", "–"), (0.00012345, "0.012 %", "0.000123"), (1.0, "100 %", "1"), (0.5, "50 %", "0.5")],
+)
+def test_shares_and_ratios_of_any_size_can_be_read(value: float | None, share: str, ratio: str) -> None:
+    assert percentage(value) == share and times(value) == ratio
+
+
 def test_one_size_and_nothing_to_leave_out_say_nothing(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
 
@@ -215,7 +301,9 @@ def test_charts_escape_and_survive_odd_numbers() -> None:
     svg = charts.dots([charts.Dot("<a> & a very long name of a run", 0.5, 0.5, 0.5)], "t<")
     assert "<a>" not in svg
     assert "…" in svg
-    assert charts.dots([], "none") == ""
+    assert charts.dots([], "none") == "" == charts.clusters([], "none")
+    both = charts.clusters([("<b> of both", [charts.Dot("", 0.0, 0.0, 0.0), charts.Dot("", 1.0, 1.0, 1.0)])], "t<")
+    assert "<b>" not in both and "nan" not in both and both.count('class="mean real"') == 2
     assert "nan" not in charts.histogram([1.0, 1.0, float("nan")], [], "constant")
     assert charts.histogram([], [], "empty") == ""
     assert charts.curve([1], [1.0], "short") == ""

@@ -1,9 +1,12 @@
+import itertools
+
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthimg.config import Split
+from synthimg.config import Split, parse
 from synthimg.data import splits
 from synthimg.errors import UserError
 
@@ -22,10 +25,20 @@ def data_sets(draw):
     return [(f"{index:016x}", label, group) for index, (label, group) in enumerate(rows)]
 
 
+def configured(seed=0, part=None, **dataset):
+    """A run on one split, or with `part` on three folds; the rare class is `a`."""
+    tree = {"name": "x", "seed": seed, "folds": 3 if part else 1, "draws": 4 if part else 1, "part": part}
+    return parse({**tree, "dataset": {"path": "x", "rare_class": "a", "prompts": "generic", **dataset}})
+
+
+def framed(rows, **columns):
+    return pd.DataFrame(rows, columns=["id", "label", "group"]).assign(**columns)
+
+
 def run(rows, seed=0, budget=None):
-    ids, labels, groups = map(list, zip(*rows, strict=True))
-    first = splits.assign(labels, groups, "a", SHARES, seed)
-    return dict(zip(ids, splits.reserve(ids, labels, groups, first, "a", budget, seed), strict=True))
+    return dict(
+        zip([row[0] for row in rows], splits.split_of(framed(rows), configured(seed, rare_budget=budget)), strict=True)
+    )
 
 
 @settings(max_examples=30, deadline=None)
@@ -186,38 +199,149 @@ def test_only_rare_images_of_a_group_that_holds_some_fill_its_share():
         assert [chosen[:20].count(name) for name in splits.NAMES] == [12, 3, 5]
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(st.integers(1, 5), min_size=3, max_size=10), st.integers(1, 40), st.integers(0, 9))
-def test_the_budget_keeps_so_many_rare_training_images_in_whole_groups_but_one(sizes, budget, seed):
+DATASET = configured().dataset
+
+
+@st.composite
+def rare_images(draw):
+    """Ids and groups of rare images, the ids not in the order of the groups."""
+    sizes = draw(st.lists(st.integers(1, 6), min_size=1, max_size=10))
     groups = [f"g{number}" for number, size in enumerate(sizes) for _ in range(size)]
-    count = len(groups)
-    ids = [f"{(7 * index) % 97:04d}" for index in range(2 * count)]  # not in the order of the groups
-    labels, groups = ["a"] * count + ["b"] * count, groups + [f"o{n}" for n in range(count)]
-    first = ["test" if group == "g0" else "validation" if group == "g1" else "train" for group in groups]
-    found = splits.reserve(ids, labels, groups, first, "a", budget, seed)
-    rare = [index for index in range(count) if first[index] == "train"]
-    kept = [index for index in rare if found[index] == "train"]
+    return pd.DataFrame({"id": [f"{(7 * index) % 97:04d}" for index in range(len(groups))], "group": groups})
+
+
+def drawn(rare, seed=0, budget=None, groups=None):
+    dataset = DATASET.model_copy(update={"rare_budget": budget, "rare_groups": groups})
+    return splits.drawn(rare, dataset, seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rare_images(), st.integers(0, 40), st.integers(0, 9))
+def test_the_budget_keeps_so_many_and_a_larger_one_holds_the_smaller(rare, budget, seed):
+    kept = drawn(rare, seed, budget)
+    assert len(kept) == min(budget, len(rare)) and kept <= set(rare["id"])
+    assert kept <= drawn(rare, seed, budget + 1)
+    assert kept == drawn(rare.sample(frac=1, random_state=seed), seed, budget), "depends on the row order"
+
+
+def test_without_rare_groups_the_budget_is_drawn_from_all_groups():
+    """Of 40 images in 8 groups, 8 images of as few groups as could be would always be of two."""
+    rare = pd.DataFrame({"id": [f"{n:02d}" for n in range(40)], "group": [f"g{n // 5}" for n in range(40)]})
+    touched = [rare[rare["id"].isin(drawn(rare, seed, 8))]["group"].nunique() for seed in range(20)]
+    assert np.mean(touched) > 4
+    often = [name for seed in range(200) for name in drawn(rare, seed, 8)]
+    assert min(map(often.count, set(often))) >= 15 and len(set(often)) == 40, "each image is as likely"
+
+
+@settings(max_examples=30, deadline=None)
+@given(rare_images(), st.integers(1, 30), st.integers(1, 6), st.integers(0, 9))
+def test_rare_groups_are_whole_groups_in_drawn_order_as_few_as_hold_the_budget(rare, budget, least, seed):
+    kept = drawn(rare, seed, budget, least)
     assert len(kept) == min(budget, len(rare))
-    assert all(found[index] in ("train", "reserve") for index in rare)
-    assert all(found[index] == first[index] for index in range(2 * count) if index not in rare)
-    cut = {groups[index] for index in kept} & {groups[index] for index in rare if index not in kept}
-    assert len(cut) <= 1
-    more = splits.reserve(ids, labels, groups, first, "a", budget + 1, seed)
-    assert all(more[index] == "train" for index in kept), "a larger budget holds the smaller one"
+    assert kept == drawn(rare.sample(frac=1, random_state=seed), seed, budget, least), "depends on the row order"
+    # the order of the groups: a budget that is not reached takes the first N of them whole
+    sizes, counts = rare["group"].value_counts(), range(1, rare["group"].nunique() + 1)
+    firsts = [set(rare[rare["id"].isin(drawn(rare, seed, None, count))]["group"]) for count in counts]
+    assert [len(first) for first in firsts] == list(counts)
+    assert all(one < two for one, two in itertools.pairwise(firsts))
+    held = [sizes[list(first)].sum() for first in firsts]
+    enough = next((count for count, images in zip(counts, held, strict=True) if images >= budget), len(held))
+    pool = firsts[min(max(enough, least), len(firsts)) - 1]
+    assert set(rare[rare["id"].isin(kept)]["group"]) <= pool
+    if sizes[list(pool)].sum() <= budget:
+        assert kept == set(rare.loc[rare["group"].isin(pool), "id"])
+
+
+def test_rare_groups_by_hand():
+    """Groups of 3, 3 and 3 images: a budget of 4 needs two of them, one of 3 a single one, unless more are asked for."""
+    rare = pd.DataFrame({"id": list("abcdefghi"), "group": list("xxxyyyzzz")})
+    groups = {(budget, least): {tuple(sorted(set(rare[rare["id"].isin(drawn(rare, seed, budget, least))]["group"])))
+                                for seed in range(30)} for budget, least in ((4, 1), (3, 1), (6, 3), (None, 2))}  # fmt: skip
+    assert groups[4, 1] == {("x", "y"), ("x", "z"), ("y", "z")} == groups[None, 2]
+    assert groups[3, 1] == {("x",), ("y",), ("z",)}
+    assert ("x", "y", "z") in groups[6, 3]
+    assert all(len(drawn(rare, seed, 4, 1)) == 4 and len(drawn(rare, seed, None, 2)) == 6 for seed in range(5))
+
+
+def split(labels, groups, seed=0, part=None, frame=None, **dataset):
+    rows = [(f"{number:03d}", *row) for number, row in enumerate(zip(labels, groups, strict=True))]
+    return splits.split_of(framed(rows, **(frame or {})), configured(seed, part, **dataset))
 
 
 def test_without_a_budget_or_with_one_that_is_not_reached_nothing_is_held_in_reserve():
-    ids, labels, groups = list("uvwxyz"), ["a"] * 4 + ["b"] * 2, list("112345")
-    first = ["train", "train", "train", "test", "train", "train"]
-    for budget in (None, 3, 9):
-        assert splits.reserve(ids, labels, groups, first, "a", budget, 0) == first
-    assert splits.reserve(ids, labels, groups, first, "a", 2, 0).count("reserve") == 1
+    labels, groups = ["a"] * 20 + ["b"] * 20, [str(n) for n in range(40)]
+    whole = split(labels, groups)
+    assert whole == splits.assign(labels, groups, "a", SHARES, 0) and "reserve" not in whole
+    assert whole[:20].count("train") == 12
+    for budget in (12, 30):
+        assert split(labels, groups, rare_budget=budget) == whole
+    for budget in (11, 3, 0):
+        cut = split(labels, groups, rare_budget=budget)
+        assert cut.count("reserve") == 12 - budget
+        assert [("train" if name == "reserve" else name) for name in cut] == whole
 
 
-def test_the_budget_is_drawn_from_the_seed():
-    ids, groups = [f"{n:02d}" for n in range(20)], [f"{n:02d}" for n in range(20)]
-    kept = {tuple(splits.reserve(ids, ["a"] * 20, groups, ["train"] * 20, "a", 5, seed)) for seed in range(5)}
-    assert len(kept) == 5
+def test_the_budget_is_drawn_from_the_seed_and_anew_for_each_fold_and_draw():
+    labels, groups = ["a"] * 30 + ["b"] * 30, [str(n) for n in range(60)]
+    fold = {"fold": [number % 3 for number in range(60)]}
+
+    def kept(seed=0, **part):
+        return tuple(split(labels, groups, seed, part or None, fold if part else None, rare_budget=5))
+
+    assert len({kept(seed) for seed in range(5)}) == 5
+    draws = [kept(fold=0, draw=draw) for draw in range(4)]
+    assert len(set(draws)) == 4 and draws[1] == kept(fold=0, draw=1)
+    for cut in draws:
+        # fold 0 tests, fold 1 is validation, fold 2 trains
+        assert {name for number, name in enumerate(cut) if number % 3 == 0} == {"test"}
+        assert {name for number, name in enumerate(cut) if number % 3 == 1} == {"validation"}
+        assert cut[2:30:3].count("train") == 5 and cut[2:30:3].count("reserve") == 5 and set(cut[32::3]) == {"train"}
+
+
+@st.composite
+def places(draw):
+    """Groups of one place each, and of each kind enough; the attribute is there or not known for some images."""
+    rows, where = data_sets(), st.sampled_from(["here", "there", ""])
+    found = draw(rows)
+    of = {group: draw(where) for group in sorted({group for _, _, group in found})}
+    return found, [of[group] for _, _, group in found]
+
+
+@settings(max_examples=30, deadline=None)
+@given(places(), st.integers(0, 9), st.integers(0, 8))
+def test_a_deployment_is_tested_there_and_trained_elsewhere(found, seed, budget):
+    rows, place = found
+    frame = framed(rows, **{"attribute.site": place})
+    config = configured(seed, deployment={"site": ["there"]}, rare_budget=budget)
+    before, split = splits.split_of(frame, configured(seed)), np.array(splits.split_of(frame, config))
+    there, rare = frame["attribute.site"] == "there", frame["label"] == "a"
+    trained = np.array(before) == "train"
+    assert there[np.isin(split, ["validation", "test", "reserve"])].all()
+    assert (split[there & ~trained] == np.array(before)[there & ~trained]).all()
+    assert (split[~there & ~trained] == "unused").all()
+    assert not there[(split == "train") & rare].any()
+    assert ((split == "train") & rare).sum() == min(budget, (trained & rare & ~there).sum())
+    assert (split[trained & rare & there] == "reserve").all()
+    assert set(split[trained & rare & ~there]) <= {"train", "unused"}
+    assert (split[trained & ~rare] == "train").all()
+
+
+def test_any_attribute_and_several_can_say_where_the_classifier_is_used():
+    frame = pd.DataFrame({"attribute.a": list("xyz"), "attribute.b": list("uvu")})
+    assert splits.is_there(frame, {}).tolist() == [True] * 3
+    assert splits.is_there(frame, {"a": ["x", "z"]}).tolist() == [True, False, True]
+    assert splits.is_there(frame, {"a": ["x", "y"], "b": ["u"]}).tolist() == [True, False, False]
+
+
+def test_what_is_missing_in_a_split_is_named():
+    labels, split = list("aabbbab"), ["train", "test", "train", "validation", "test", "validation", "train"]
+    frame = pd.DataFrame({"label": labels, "split": split})
+    splits.check_splits(frame, "a")
+    splits.check_splits(frame[1:], "a", budget=0)
+    for gone, words in ((0, "'a' in train"), (1, "'a' in test"), (3, r"classes \(they set the threshold\) in validation"),
+                        (4, "other classes in test")):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            splits.check_splits(frame.drop(gone), "a", 3)
 
 
 @settings(max_examples=60, deadline=None)

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torchvision.transforms import v2
 
-from synthimg.stages.evaluate import evaluate_run
+from synthimg.stages.classify import classify_images
 from synthimg.vision.features import extract
 
 
@@ -25,7 +25,7 @@ def scores(root: Path, **changes: object) -> dict[str, np.ndarray]:
         "functional": {"train": 16, "reserve": 0, "validation": 4, "test": 6},
     }
     config = fake_run(root, overrides={"evaluate": settings}, counts=counts, planned=12, accepted=8)
-    predictions = pd.read_parquet(evaluate_run(config) / "predictions.parquet")
+    predictions = pd.read_parquet(classify_images(config) / "predictions.parquet")
     return {str(arm): part["score"].to_numpy() for arm, part in predictions.groupby("arm", sort=False)}
 
 
@@ -111,19 +111,19 @@ def run_of_heads(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     place = tmp_path_factory.mktemp("heads")
     config = fake_run(place, overrides={"evaluate": settings}, counts=counts, planned=9, accepted=6)
-    evaluate_run(config)
+    classify_images(config)
     return config.folder
 
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_a_head_is_the_optimum_of_its_arms_training_set(run_of_heads: Path, arm: str) -> None:
-    predictions = pd.read_parquet(run_of_heads / "evaluate" / "predictions.parquet")
+    predictions = pd.read_parquet(run_of_heads / "classify" / "predictions.parquet")
     found = predictions.loc[predictions["arm"] == arm, "score"].to_numpy()
     np.testing.assert_allclose(found, expected(run_of_heads, arm), atol=1e-3)
 
 
 def test_no_two_arms_learn_the_same(run_of_heads: Path) -> None:
-    predictions = pd.read_parquet(run_of_heads / "evaluate" / "predictions.parquet")
+    predictions = pd.read_parquet(run_of_heads / "classify" / "predictions.parquet")
     found = {arm: part["score"].to_numpy() for arm, part in predictions.groupby("arm", sort=False)}
     assert len(found) == 12
     for arm, other in combinations(found, 2):

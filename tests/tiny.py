@@ -21,6 +21,9 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from synthimg import scenes
+from synthimg.config import Config
+from synthimg.stages.classify import classify_images
+from synthimg.stages.evaluate import evaluate_run
 
 SD15_BLOCKS = {
     "down_block_types": ("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
@@ -100,6 +103,12 @@ def drawn(pipeline: Any) -> np.ndarray:
     generator = torch.Generator().manual_seed(0)
     found = pipeline("a cracked panel", height=64, width=64, num_inference_steps=2, generator=generator, output_type="np")
     return np.asarray(found.images)
+
+
+def evaluated(config: Config) -> Path:
+    """Classify and evaluate a run whose images are filtered; the folder of the evaluation."""
+    classify_images(config)
+    return evaluate_run(config)
 
 
 def files(folder: Path) -> list[Path]:

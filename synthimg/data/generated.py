@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,17 @@ def decisions(run: Path) -> pd.DataFrame:
     """
     stage.require(run / "filter", "the synthetic images are not filtered")
     return pd.read_parquet(run / "filter" / "decisions.parquet")
+
+
+def relevance(run: Path) -> dict[str, Any]:
+    """`<run>/filter/relevance.json`, as `evaluation/relevance.py` makes it.
+
+    Raises:
+        UserError: the filter stage has not finished there.
+    """
+    stage.require(run / "filter", "the synthetic images are not filtered")
+    found: dict[str, Any] = json.loads((run / "filter" / "relevance.json").read_text(encoding="utf-8"))
+    return found
 
 
 def judged(run: Path) -> pd.DataFrame:

@@ -25,6 +25,9 @@ Labels = NDArray[np.int64]
 Balance = Literal["none", "loss", "draws", "focal"]
 """How class imbalance is met: not at all, by weights in the loss, by drawing every class equally often, or by the focal
 loss, in which what is told apart easily counts little (Lin et al., 2017)."""
+OneClass = Literal["distance", "patches"]
+"""A score of how far an image is from the ordinary ones, which needs no rare image: the distance of its features to the
+nearest of theirs, or the same of its patches (evaluation/distance.py)."""
 
 
 class TrainingSet(NamedTuple):
@@ -97,15 +100,24 @@ class Arm:
     """Whether it works on features, which only the linear head has."""
     joins: bool = True
     """Whether synthetic images can join it (`evaluate.beside`)."""
+    one_class: OneClass | None = None
+    """The one-class score that is averaged with its classifier's, if any."""
+    classified: bool = True
+    """Whether it has a classifier; without one, the one-class score stands alone."""
 
     @property
     def control(self) -> bool:
         """Whether it is an alternative to synthetic images: the gain is measured against the best of these."""
         return not (self.synthetic or self.reserve)
 
+    @property
+    def needs_rare(self) -> bool:
+        """Whether it needs real rare images in the training split. Synthetic images, or those of the reserve, do as well."""
+        return self.classified and self.control
+
     def suits(self, classifier: str) -> bool:
         """Whether it is defined for this classifier; one from outside has its own loss, and gets whole images."""
-        if classifier == "head":
+        if classifier == "head" or not self.classified:
             return True
         outside = classifier != "finetune"
         return not self.head_only and not (outside and (self.mix or self.balance == "focal"))
@@ -138,6 +150,20 @@ ARMS = {
         augment=True,
         mix=True,
     ),
+    "distance": Arm(
+        "no classifier: distance of the features to those of the nearest ordinary images",
+        "the distance to the ordinary images",
+        joins=False,
+        one_class="distance",
+        classified=False,
+    ),
+    "patches": Arm(
+        "no classifier: distance of the patches to the nearest ones of ordinary images",
+        "the distance to the patches of ordinary images",
+        joins=False,
+        one_class="patches",
+        classified=False,
+    ),
     "synthetic": Arm(
         "the set of {beside}, and accepted synthetic images, each counting {weight:g} of a real one",
         "synthetic images",
@@ -153,18 +179,34 @@ ARMS = {
 }
 """The arms of the package, in the order of the report. `synthetic` is compared with the best control; `oracle` shows what
 more real images would bring."""
+AVERAGED: dict[OneClass, tuple[str, str]] = {
+    "distance": ("its score averaged with the distance to the ordinary images", "the distance to the ordinary images"),
+    "patches": ("its score averaged with the distance of the patches", "the distance of the patches"),
+}
+"""What `<arm>+distance` and `<arm>+patches` add to the words and the title of the arm."""
+DEFAULT = (
+    *(name for name, arm in ARMS.items() if arm.control and arm.classified),
+    *("distance", "oversampled+distance", "mirrored+distance", "mixup+distance"),
+    *("synthetic", "oracle"),
+)
+"""The arms of an evaluation that names none. The score of patches takes minutes."""
 
 
 def find_arm(name: str) -> Arm:
-    """An arm of the package or of an installed one.
+    """An arm of the package or of an installed one. `<arm>+distance` and `<arm>+patches` are a control whose classifier is
+    averaged with a one-class score.
 
     Raises:
         KeyError: there is no arm of this name; the message names one that is like it.
         UserError: an installed package's arm cannot be imported, or is no `Arm`.
     """
+    base, score = parts_of(name)
+    if score:
+        return _averaged(base, score)
     found = ARMS.get(name) or extensions.load(GROUP, name)
     if found is None:
-        raise KeyError(f"no arm has this name{did_you_mean(name, [*ARMS, *extensions.names(GROUP)])}")
+        known = [*ARMS, *(f"{arm}+{score}" for arm in ARMS for score in AVERAGED), *extensions.names(GROUP)]
+        raise KeyError(f"no arm has this name{did_you_mean(name, known)}")
     if not isinstance(found, Arm):
         raise UserError(f"{GROUP}: {name}: expected a synthimg.evaluation.arms.Arm, found {type(found).__name__}")
     try:
@@ -174,8 +216,37 @@ def find_arm(name: str) -> Arm:
     return found
 
 
+def parts_of(name: str) -> tuple[str, OneClass | None]:
+    """Of `<arm>+<one-class score>` the two; of another name the name alone."""
+    for score in AVERAGED:
+        if name.endswith(f"+{score}"):
+            return name.removesuffix(f"+{score}"), score
+    return name, None
+
+
+def _averaged(name: str, score: OneClass) -> Arm:
+    arm = find_arm(name)
+    if arm.one_class or not (arm.joins and arm.control):
+        raise KeyError(f"'{name}' is no control whose classifier can be averaged with a one-class score")
+    words, title = AVERAGED[score]
+    return replace(arm, words=f"{arm.words}; {words}", title=f"{arm.title} averaged with {title}", one_class=score)
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Arms in the order of the table, averaged ones after the one-class score alone; those of other packages by name."""
+    known = {name: number for number, name in enumerate(ARMS)}
+
+    def place(name: str) -> tuple[int, int, str]:
+        base, score = parts_of(name)
+        return known.get(score or base, len(known)), known.get(base, len(known)) if score else -1, name
+
+    return sorted(names, key=place)
+
+
 def arms_of(names: Iterable[str], beside: str) -> dict[str, Arm]:
-    """The arms of these names; `synthetic` and `oracle` train as the arm `beside` does, on more images."""
+    """The arms of these names; `synthetic` and `oracle` train as the arm `beside` does, on more images, and with the
+    same one-class score.
+    """
     base, found = find_arm(beside), {name: find_arm(name) for name in names}
     for name in ("synthetic", "oracle"):
         if name in found:
@@ -184,17 +255,19 @@ def arms_of(names: Iterable[str], beside: str) -> dict[str, Arm]:
     return found
 
 
-def available(arms: dict[str, Arm], classifier: str, *, accepted: bool, reserve: bool) -> dict[str, Arm]:
+def available(arms: dict[str, Arm], classifier: str, *, accepted: bool, reserve: bool, rare: bool) -> dict[str, Arm]:
     """The arms that can be trained, in the order of the table and then of their names.
 
     Args:
         arms: those asked for, as `arms_of` gives them.
-        accepted: whether there are synthetic images; reserve: whether real rare ones were held back.
+        accepted: whether there are synthetic images; reserve: whether real rare ones were held back; rare: whether there
+            are real rare ones in the training split.
     """
-    known = list(ARMS)
-    ordered = sorted(arms, key=lambda name: (known.index(name) if name in known else len(known), name))
     return {
         name: arms[name]
-        for name in ordered
-        if arms[name].suits(classifier) and (accepted or not arms[name].synthetic) and (reserve or not arms[name].reserve)
+        for name in in_order(arms)
+        if arms[name].suits(classifier)
+        and (accepted or not arms[name].synthetic)
+        and (reserve or not arms[name].reserve)
+        and (rare or not arms[name].needs_rare)
     }

@@ -63,9 +63,9 @@ class Choice(NamedTuple):
         return pd.concat([table, *(rows.assign(arm=name) for name in names)], ignore_index=True)
 
 
-def applied(config: Config, recipe: Recipe) -> Config:
-    """The configuration with this recipe in place of its own."""
-    changed = {"beside": recipe.beside, "synthetic_weight": recipe.weight}
+def applied(config: Config, recipe: Recipe, arms: list[str] | None = None) -> Config:
+    """The configuration with this recipe in place of its own, and with these arms, if given."""
+    changed = {"beside": recipe.beside, "synthetic_weight": recipe.weight, "arms": arms or config.evaluate.arms}
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update=changed)})
 
 

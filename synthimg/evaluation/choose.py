@@ -6,7 +6,7 @@ tests on, sets thresholds on or holds in reserve are never looked at.
 
 The candidate that takes least effort among those within one standard error of the best is chosen (Breiman et al., 1984). The
 controls are chosen among themselves. Then the use of synthetic images: none, those of each method and all together, at some
-weights, beside the chosen control.
+weights, beside the chosen control, with and without the distance to the ordinary images.
 
 Two things cannot be taken back in an inner fold. A model that was fine-tuned on all training images, and the filter, have
 seen the held-out ones, so pictures that a model drew look somewhat better here than they are.
@@ -14,7 +14,8 @@ seen the held-out ones, so pictures that a model drew look somewhat better here 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import cache
 from itertools import product
 from typing import NamedTuple
 
@@ -27,10 +28,11 @@ from ..data.splits import dealt, is_there
 from ..methods.base import ordered
 from ..metrics.ranking import Ranked, Ranking, least_effort, ranking
 from ..metrics.recall import Array
-from .arms import Arm
+from .arms import Arm, find_arm
 from .choice import NONE, Choice, Recipe, applied
+from .distance import neighbour_distance, standardised
 from .head import Extracted, heads
-from .inputs import classes_of
+from .inputs import classes_of, rows_of
 from .outcomes import log_odds
 
 FOLDS = 3
@@ -39,6 +41,8 @@ LEAST = 3
 """Real rare training images without which nothing is chosen."""
 WEIGHTS = (0.2, 0.5)
 """Of a synthetic image beside a real one, tried beside the configured weight."""
+DISTANCE = "+distance"
+"""What the name of a control ends in whose classifier is averaged with the distance to the ordinary images."""
 
 
 class Inside(NamedTuple):
@@ -74,34 +78,43 @@ def make_choice(
         recipe = Recipe(tuple(methods), settings.synthetic_weight, settings.beside)
         return Choice(kept, recipe, note or "no control can be chosen; the configured recipe was kept", {}, {})
     inside, images = Inside(config, frames, extracted, made), held_out(frames, config.dataset.rare_class)
-    ranks = {name: ranking(control_scores(inside, name), images) for name in candidates}
+    scores = scored(inside, images)
+    ranks = {name: ranking(scores(Recipe((), settings.synthetic_weight, name)), images) for name in candidates}
     control, shown = least_effort(ranks, images)
-    beside = control if arms[control].joins else settings.beside
-    recipes = recipes_of(methods, settings.synthetic_weight, beside) if "synthetic" in arms else []
-    found = {recipe: ranking(recipe_scores(inside, recipe), images) for recipe in recipes}
+    none = Recipe((), settings.synthetic_weight, control if arms[control].joins else settings.beside)
+    averaged = any(name.endswith(DISTANCE) for name in candidates)
+    recipes = recipes_of(methods, none, averaged) if "synthetic" in arms else []
+    found = {recipe: ranking(scores(recipe), images) for recipe in recipes}
     chosen, compared = least_effort({NONE: ranks[control]} | in_order(found), images)
-    named = {recipe.name: recipe for recipe in [Recipe((), settings.synthetic_weight, beside), *recipes]}
-    return Choice(control, named[chosen], note, shown, compared)
+    return Choice(control, {recipe.name: recipe for recipe in [none, *recipes]}[chosen], note, shown, compared)
 
 
 def is_candidate(arm: Arm) -> bool:
-    """Whether a control can be chosen: one that a linear head has and that needs no RandAugment views, which would take as
-    long as all the others together.
+    """Whether a control can be chosen. RandAugment views would take as long as all other controls together, and distances of
+    patches minutes in every inner fold.
     """
-    return arm.control and not arm.augment
+    return arm.control and not arm.augment and arm.one_class in (None, "distance")
 
 
-def recipes_of(methods: list[str], configured: float, beside: str) -> list[Recipe]:
-    """The candidates: each method, and all together, at each weight."""
+def recipes_of(methods: list[str], none: Recipe, averaged: bool) -> list[Recipe]:
+    """The candidates: each method, and all together, at each weight, beside the control of `none`.
+
+    Args:
+        averaged: whether each is also tried averaged with the distance to the ordinary images, as some controls are.
+    """
     sets = [(method,) for method in methods] + ([tuple(methods)] if len(methods) > 1 else [])
-    return [Recipe(some, weight, beside) for some, weight in product(sets, sorted({*WEIGHTS, configured}))]
+    base = none.beside.removesuffix(DISTANCE)
+    besides = [base, base + DISTANCE] if averaged and not find_arm(base).one_class else [none.beside]
+    return [Recipe(*parts) for parts in product(sets, sorted({*WEIGHTS, none.weight}), besides)]
 
 
 def in_order(ranks: Mapping[Recipe, Ranking]) -> dict[str, Ranking]:
-    """By name, least effort first: fewer methods, then less weight. Of those that take the same effort, the better first."""
+    """By name, least effort first: fewer methods, then less weight, then no averaging. Of those that take the same effort
+    the better comes first.
+    """
 
-    def effort(recipe: Recipe) -> tuple[int, float, float]:
-        return len(recipe.methods), recipe.weight, -ranks[recipe].auc
+    def effort(recipe: Recipe) -> tuple[int, float, bool, float]:
+        return len(recipe.methods), recipe.weight, recipe.beside.endswith(DISTANCE), -ranks[recipe].auc
 
     return {recipe.name: ranks[recipe] for recipe in sorted(ranks, key=effort)}
 
@@ -155,23 +168,50 @@ def held_out(frames: list[pd.DataFrame], rare: str) -> Ranked:
     return Ranked((images["label"] == rare).to_numpy(), images["inner"].to_numpy(np.int64), images["group"].to_numpy(str))
 
 
-def control_scores(inside: Inside, name: str) -> Array:
-    """Log-odds of the rare class for the held-out images of all inner folds [N], by a control."""
-    return _scores(inside, inside.config, name, ())
+def scored(inside: Inside, images: Ranked) -> Callable[[Recipe], Array]:
+    """A function from a recipe to scores [N] of the held-out images of all inner folds. A recipe without methods is a
+    control.
+
+    An average with the distance takes no head of its own: it is made from the scores of the two, as distance.py does.
+    """
+    rare = inside.config.dataset.rare_class
+
+    @cache
+    def classified(name: str, recipe: Recipe) -> Array:
+        config, found = applied(inside.config, recipe, [name]), []
+        for frame in inside.frames:
+            fit, names = heads(config, frame, inside.extracted, list(inside.made["id"])), classes_of(frame, rare)[0]
+            found.append(log_odds(fit(name, 0, usable(frame, inside.made, recipe.methods))[:, names.index(rare)]))
+        return np.concatenate(found)
+
+    @cache
+    def distance() -> Array:
+        return np.concatenate([_distance(frame, inside.extracted, rare) for frame in inside.frames])
+
+    def scores(recipe: Recipe) -> Array:
+        if recipe.beside == "distance":
+            return distance()
+        base = recipe.beside.removesuffix(DISTANCE)
+        found = classified("synthetic" if recipe.methods else base, recipe._replace(beside=base))
+        return found if base == recipe.beside else averaged(found, distance(), images)
+
+    return scores
 
 
-def recipe_scores(inside: Inside, recipe: Recipe) -> Array:
-    """The same by the synthetic arm."""
-    return _scores(inside, applied(inside.config, recipe), "synthetic", recipe.methods)
+def _distance(frame: pd.DataFrame, extracted: Extracted, rare: str) -> Array:
+    known = rows_of(frame, "train")
+    held = np.concatenate([rows_of(frame, split) for split in ("validation", "test")])
+    return neighbour_distance(extracted.real[known[(frame["label"] != rare).to_numpy()[known]]], extracted.real[held])
 
 
-def _scores(inside: Inside, config: Config, name: str, methods: tuple[str, ...]) -> Array:
-    rare, found = config.dataset.rare_class, []
-    for frame in inside.frames:
-        names, _ = classes_of(frame, rare)
-        fit = heads(config, frame, inside.extracted, list(inside.made["id"]))
-        found.append(log_odds(fit(name, 0, usable(frame, inside.made, methods))[:, names.index(rare)]))
-    return np.concatenate(found)
+def averaged(classified: Array, distance: Array, images: Ranked) -> Array:
+    """Log-odds and distance, both standardised on the held-out ordinary images of their inner fold, added."""
+    total = np.zeros(len(classified))
+    for fold in np.unique(images.folds):
+        rows = np.flatnonzero(images.folds == fold)
+        ordinary = np.flatnonzero(~images.rare[rows])
+        total[rows] = standardised(classified[rows], ordinary) + standardised(distance[rows], ordinary)
+    return total
 
 
 def usable(frame: pd.DataFrame, made: pd.DataFrame, methods: tuple[str, ...]) -> list[str]:

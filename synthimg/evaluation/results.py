@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from ..config import Section
+from .results_subgroups import Interval, Prevalence, Subgroups
 
 VERSION: Literal[2] = 2
-Interval = tuple[float, float]
-"""Lower and upper end."""
 
 
 class Spread(Section):
@@ -151,6 +150,38 @@ class Compliance(Section):
     """Exact binomial test, one-sided, of more matches than by chance."""
     table: dict[str, dict[str, int]]
     """Number of images by category asked for, then by category measured ("" where it cannot be told)."""
+
+
+class Relevance(Section):
+    """How well a head that knows ordinary images and some pictures, but no real rare image, ranks real rare training images
+    above held-out ordinary ones. Each is ranked by a head that saw nothing of its group. Over several folds or draws of the
+    rare images: a mean, and counts added up."""
+
+    auc: float | None
+    """Area under the ROC curve; 0.5 is chance. Null where it cannot be told."""
+    ci95: Interval | None
+    """95 % interval, which resamples whole groups of both sides; null where the rare images are of one group."""
+    n_rare: int
+    """Real rare images that were ranked."""
+    n_groups: int
+    """Groups they belong to."""
+    n_pictures: int
+    """Pictures that the heads learn from: the accepted ones."""
+    optimistic: bool
+    """Whether a model drew the pictures that was itself trained on these rare images; the value then flatters."""
+    parts: list[float]
+    """The value in each fold and draw."""
+    reason: str | None
+    """Why there is no value; null where there is one."""
+
+
+class RelevanceTest(Section):
+    """Whether pictures show what real rare images show."""
+
+    real: Relevance
+    """With the real rare images in place of pictures, each ranked by those of other groups: the yardstick."""
+    methods: dict[str, Relevance]
+    """With the pictures of each method."""
 
 
 class PerSeed(Section):
@@ -360,8 +391,14 @@ class Results(Section):
     compliance: dict[str, dict[str, Compliance] | None]
     """Whether images have what they were asked for, by attribute and method; null for an attribute that no estimator
     measures."""
+    relevance: RelevanceTest
+    """Whether the pictures of each method show what real rare images show."""
     recall: Recall
     """The answer."""
+    subgroups: Subgroups
+    """The answer by attributes of the test images."""
+    prevalence: Prevalence
+    """The answer in the field."""
     portions: Portions | None
     """Which images it comes from; null without `evaluate.portions`, synthetic images or a control."""
     extra: dict[str, float | dict[str, float] | None]

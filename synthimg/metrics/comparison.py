@@ -130,7 +130,7 @@ def at_equal_specificity(
     Thresholds from validation may miss it there by more in one arm than in another; then part of a difference in recall is
     one in false alarms. This one cannot be: {"best_control", "recall": {arm: mean}, "gain"}.
     """
-    exact = {name: _at(outcome, test, specificity) for name, outcome in arms.items()}
+    exact = {name: at_specificity(outcome, test, specificity) for name, outcome in arms.items()}
     recall = {name: round(float(_above(outcome)[:, test.rare_rows].mean()), 12) for name, outcome in exact.items()}
     best = max(controls, key=lambda name: recall[name])
     return {"best_control": best, "recall": recall, "gain": gain(exact["synthetic"], exact[best], test)}
@@ -146,7 +146,7 @@ def curve(outcome: Outcome, test: Test, levels: list[float]) -> dict[str, list[f
     """Recall on test where the threshold gives each of `levels` on test itself: mean, and a 95 % band of the rare images."""
     found: dict[str, list[float]] = {"mean": [], "low": [], "high": []}
     for level in levels:
-        spread = _share(_above(_at(outcome, test, level))[:, test.rare_rows], test.rare_counts, test.rare_groups)
+        spread = _share(_above(at_specificity(outcome, test, level))[:, test.rare_rows], test.rare_counts, test.rare_groups)
         for name, value in zip(found, (spread["mean"], *spread["ci95"]), strict=True):
             found[name].append(value)
     return found
@@ -168,7 +168,7 @@ def specificity_change(synthetic: Outcome, control: Outcome, test: Test) -> dict
     return _change(ours, theirs, test.other_counts, test.other_groups)
 
 
-def _at(outcome: Outcome, test: Test, specificity: float) -> Outcome:
+def at_specificity(outcome: Outcome, test: Test, specificity: float) -> Outcome:
     """The same arm with the thresholds that give this specificity on the test images themselves."""
     thresholds = [threshold_at(scores[test.other_rows], specificity) for scores in outcome.scores]
     return replace(outcome, thresholds=np.array(thresholds))

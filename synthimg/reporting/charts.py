@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,7 @@ from ..evaluation.results import Change, Spread
 
 WIDTH = 420
 ROW = 32
+CLOSE = 13
 LABEL_CHARACTERS = 24
 
 
@@ -69,6 +70,24 @@ def dots(rows: Sequence[Dot], title: str, *, bounds: tuple[float, float] | None 
     for index, row in enumerate(rows):
         parts.append(_dot_row(row, x, 10 + ROW * (index + 0.5)))
     return _svg("".join(parts), bottom + 26, title)
+
+
+def clusters(rows: Sequence[tuple[str, Sequence[Dot]]], title: str) -> Markup:
+    """For each label several means with their intervals, close below each other; all on one axis."""
+    if not rows:
+        return Markup()
+    low, high = _span([value for _, group in rows for row in group for value in (row.low, row.high)], None)
+    ticks = nice_ticks(max(low, 0.0), min(high, 1.0))
+    x = Scale(min(low, ticks[0]), max(high, ticks[-1]), _gutter(label for label, _ in rows), WIDTH - 14)
+    top, parts = 10.0, []
+    for label, group in rows:
+        middle = top + CLOSE * len(group) / 2
+        parts += [_text(_n(x.start - 14), middle + 4, _shortened(label), "label end")]
+        parts += [_dot_row(replace(row, label=""), x, top + CLOSE * (at + 0.5)) for at, row in enumerate(group)]
+        top += CLOSE * len(group) + CLOSE
+    grid = [_vertical(x(tick), 6, top - CLOSE / 2, "grid") for tick in ticks]
+    grid += [_text(x(tick), top + 8, _tick(tick), "tick middle") for tick in ticks]
+    return _svg("".join(grid + parts), top + 18, title)
 
 
 @dataclass(frozen=True)
@@ -196,13 +215,16 @@ def _dot_row(row: Dot, x: Scale, middle: float) -> str:
     y, kind = _n(middle - 3 if row.points else middle), escape(row.kind)
     below = f'cy="{_n(middle + 7)}" r="2.5"'
     points = "".join(f'<circle class="seed {kind}" cx="{x(value)}" {below}/>' for value in row.points)
-    label = row.label if len(row.label) <= LABEL_CHARACTERS else row.label[: LABEL_CHARACTERS - 1] + "…"
     return (
-        _text(_n(x.start - 14), float(y) + 4, label, f"label end {kind}")
+        _text(_n(x.start - 14), float(y) + 4, _shortened(row.label), f"label end {kind}")
         + points
         + f'<path class="interval {kind}" d="M{x(row.low)} {y}H{x(row.high)}"/>'
         + f'<circle class="mean {kind}" cx="{x(row.mean)}" cy="{y}" r="5"/>'
     )
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= LABEL_CHARACTERS else label[: LABEL_CHARACTERS - 1] + "…"
 
 
 def _gutter(labels: Iterable[str]) -> float:

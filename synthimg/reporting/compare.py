@@ -8,12 +8,15 @@ from typing import Any
 
 from ..core import files
 from ..errors import UserError
+from ..evaluation.arms import in_order
+from ..evaluation.results_subgroups import SubgroupTable
 from . import charts
 from .charts import Dot
 from .formats import number, signed
-from .page import arm_dots, in_order, kind, render
+from .page import arm_dots, kind, render
 from .report import quality
 from .runs import DECISIVE, Run, load
+from .subgroups import KINDS_OF_THRESHOLDS, Worst, worst_of
 from .wording import control_name
 
 MARK = b'content="synthimg compare"'
@@ -65,7 +68,7 @@ def warnings(runs: list[Run]) -> list[str]:
 
 def table(runs: list[Run]) -> str:
     """The comparison as plain text for a terminal, warnings below."""
-    head = ["run", "verdict", "control", "synthetic", "gain", "95 % interval", "accepted"]
+    head = ["run", "verdict", "control", "synthetic", "gain", "95 % interval", "accepted", "worst subgroup", "gap"]
     rows = [head]
     for run in runs:
         recall, n = run.results.recall, run.results.n
@@ -74,7 +77,7 @@ def table(runs: list[Run]) -> str:
         rows.append([
             run.name, run.verdict.label, _recall(run, recall.best_control), _recall(run, "synthetic"),
             signed(gain.mean) if gain else "-", f"{signed(low)} to {signed(high)}" if gain else "-",
-            f"{n.accepted} of {n.generated}",
+            f"{n.accepted} of {n.generated}", *_worst(run),
         ])  # fmt: skip
     widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     rows.insert(1, ["-" * width for width in widths])
@@ -98,9 +101,23 @@ def describe(runs: list[Run]) -> dict[str, Any]:
         "runs": runs, "warnings": warnings(runs), "arms": arms, "kinds": _kinds(runs),
         "gains": charts.dots(gains, "Gain in recall with 95 % interval, by run; dashed: no change", mark=0.0),
         "axis": _shared_axis(runs), "controls": {run.name: control_name(run.results) for run in runs},
+        "subgroups": [(words, rows) for name, words in KINDS_OF_THRESHOLDS.items() if (rows := subgroup_rows(runs, name))],
         "quality": {run.name: quality(run.results.quality) for run in runs},
         "differences": differences(runs),
     }  # fmt: skip
+
+
+def subgroup_rows(runs: list[Run], thresholds: str) -> list[tuple[str, Worst | None, Worst | None]]:
+    """For each run the worst subgroup of its best control and of the synthetic arm; none where no run has one.
+
+    Args:
+        thresholds: a field of `Subgroups`.
+    """
+    rows = []
+    for run in runs:
+        table: SubgroupTable = getattr(run.results.subgroups, thresholds)
+        rows.append((run.name, worst_of(table, table.best_control), worst_of(table, "synthetic")))
+    return rows if any(control or synthetic for _, control, synthetic in rows) else []
 
 
 def _kinds(runs: list[Run]) -> dict[str, str]:
@@ -122,6 +139,14 @@ def _shared_axis(runs: list[Run]) -> list[tuple[str, Any]]:
     values = [value for part in rows.values() for row in part for value in (row.low, row.high, *row.points)]
     bounds = (max(0.0, min(values) - 0.01), min(1.0, max(values) + 0.01)) if values else None
     return [(name, charts.dots(part, f"{name}: recall by arm", bounds=bounds)) for name, part in rows.items()]
+
+
+def _worst(run: Run) -> tuple[str, str]:
+    """Recall with synthetic images in their worst subgroup, and how far it is behind the best one."""
+    found = worst_of(run.results.subgroups.at_thresholds, "synthetic")
+    if not found:
+        return "-", "-"
+    return f"{number(found.recall.mean)} {found.name}", number(found.gap.mean) if found.gap else "-"
 
 
 def _recall(run: Run, arm: str | None) -> str:

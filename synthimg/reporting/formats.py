@@ -38,6 +38,16 @@ def compact(value: float | None) -> str:
     return "–" if value is None else f"{value:.3g}".replace("-", "−")
 
 
+def times(value: float | None) -> str:
+    """How many to one: whole numbers where there are many; a dash where there is no number."""
+    return f"{value:,.0f}" if value is not None and value >= 10 else compact(value)
+
+
+def percentage(value: float | None) -> str:
+    """A share in per cent with two digits, however small; a dash where there is none."""
+    return "–" if value is None else f"{float(f'{100 * value:.2g}'):g} %"
+
+
 def share(part: float, whole: float) -> str:
     """A part in per cent; a dash where there is no whole."""
     return percent(part, whole) if whole else "–"

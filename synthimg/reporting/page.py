@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import jinja2
 import numpy as np
 from PIL import Image
 
-from ..evaluation.arms import ARMS
+from ..evaluation.arms import in_order
 from ..evaluation.results import ArmResult, Recall
 from .charts import Dot
-from .formats import compact, interval, number, range95, share, signed
+from .formats import compact, interval, number, percentage, range95, share, signed, times
 
 THUMBNAIL = 160
 """Longest side of a picture in the gallery, in pixels: sharp at 80 to 110 CSS pixels, and light."""
@@ -30,7 +29,7 @@ def render(template: str, **context: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, signed, interval, compact, share, range95)
+    filters = (number, signed, interval, compact, share, range95, times, percentage)
     environment.filters.update({function.__name__: function for function in filters})
     return environment.get_template(template).render(**context).encode()
 
@@ -45,12 +44,6 @@ def picture(source: Path | np.ndarray, most: int = THUMBNAIL) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=88, optimize=True)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def in_order(arms: Iterable[str]) -> list[str]:
-    """Arms in the order of the table, those of other packages by name."""
-    known = list(ARMS)
-    return sorted(arms, key=lambda arm: (known.index(arm) if arm in known else len(known), arm))
 
 
 def arm_dots(recall: Recall, measure: str) -> list[Dot]:

@@ -19,12 +19,14 @@ from markupsafe import Markup
 from ..config import Config
 from ..core import files
 from ..data import generated
+from ..evaluation.arms import in_order
 from ..evaluation.judged import Judged, judged_parts
 from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
 from ..evaluation.results_file import read_results
 from ..methods.base import composed, find, ordered
-from . import charts, gallery
-from .page import arm_dots, in_order, kind, picture
+from . import charts, gallery, subgroups
+from .page import arm_dots, kind, picture
+from .relevance import relevance_rows
 from .wording import verdict_on
 
 STAGES = ("dataset", "finetune", "generate", "filter", "classify", "evaluate")
@@ -64,11 +66,13 @@ def describe(config: Config) -> dict[str, Any]:
         "recall": recall, "arms": arms(recall), "arm_charts": arm_charts(recall),
         "others": other_classes(recall), "confusion": confusion(recall),
         "curve": curve(recall), "portions": portions(results.portions, recall),
+        "subgroups": subgroups.tables(results), "field": subgroups.field(results),
         "cells": shown, "cells_total": total, "closest": gallery.closest(first, data, made),
         "turned": gallery.turned(parts, results.rare_class, recall.best_control),
         "followed": followed(results.compliance), "crossed": crossed(results.compliance),
         "reasons": gallery.reasons(n.rejected), "acceptance": gallery.acceptance(made),
         "started": {"pictures": len(started), "images": started.nunique()},
+        "relevance": relevance_rows(results.relevance),
         "funnel": funnel(n), "quality": quality(results.quality), "extra": extra(results.extra),
         "shared": shared(results.quality.extractor, settings, methods),
         "methods": methods, "drawn": methods - composed(methods),

@@ -24,10 +24,11 @@ from ..core.stage import check, enter, finish, is_done, key, over_parts
 from ..data import consent, generated
 from ..data.prepared import load
 from ..data.splits import check_splits
-from ..evaluation.arms import ARMS, GROUP, Arm, arms_of, available
+from ..evaluation.arms import ARMS, GROUP, Arm, arms_of, available, parts_of
 from ..evaluation.choice import Choice, applied, write_choice
 from ..evaluation.choose import make_choice
 from ..evaluation.custom import custom_fit
+from ..evaluation.distance import with_distance
 from ..evaluation.finetune import finetuned
 from ..evaluation.head import extracted_of, headed
 from ..evaluation.outcomes import tables_of
@@ -59,7 +60,7 @@ def classify_images(config: Config) -> Path:
         choice = make_choice(config, data.frame, extracted_of(config, data, list(made["id"])), made, arms)
         config, made, arms = settled(choice, config, made, arms)
     accepted = list(made["id"])
-    fit = FITS.get(config.evaluate.classifier, custom_fit)(config, data, accepted)
+    fit = with_distance(FITS.get(config.evaluate.classifier, custom_fit)(config, data, accepted), config, data)
     saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     found = trained(config, [(arm, arm, accepted) for arm in arms], fit, saved)
     predictions, thresholds = tables_of(config, data.frame, found)
@@ -84,7 +85,7 @@ def made_from(config: Config) -> dict[str, Any]:
     settings = config.evaluate
     before = [config.root / "dataset", config.folder / "generate", config.folder / "filter"]
     wanted = key(config, "classify", ("seed", "resolution", "device", "dataset", "evaluate"), before)
-    code = extensions.sources_of(GROUP, [name for name in settings.arms if name not in ARMS])
+    code = extensions.sources_of(GROUP, sorted({parts_of(name)[0] for name in settings.arms} - set(ARMS)))
     if settings.classifier not in FITS:
         code["classifier"] = extensions.source_of(settings.classifier, "evaluate.classifier")
     return wanted | {"code": {name: digest(file) for name, file in code.items()}}
@@ -103,8 +104,8 @@ def trained_arms(config: Config, frame: pd.DataFrame, accepted: int) -> dict[str
     settings = config.evaluate
     splits = frame.loc[frame["label"] == config.dataset.rare_class, "split"]
     asked = arms_of(settings.arms, settings.beside)
-    reserve = bool((splits == "reserve").any())
-    return available(asked, settings.classifier, accepted=accepted > 0, reserve=reserve)
+    rare, reserve = bool((splits == "train").any()), bool((splits == "reserve").any())
+    return available(asked, settings.classifier, accepted=accepted > 0, reserve=reserve, rare=rare)
 
 
 def trained(

@@ -16,7 +16,7 @@ from ..core import extensions
 from ..core.files import digest
 from ..core.seeds import derive
 from ..core.stage import check, enter, finish, is_done, key, require
-from ..data import consent
+from ..data import consent, generated
 from ..data.prepared import prompts_of
 from ..evaluation.arms import Arm, arms_of
 from ..evaluation.choice import chosen_arm, read_choice, summary
@@ -24,10 +24,13 @@ from ..evaluation.judged import Judged, judged_parts
 from ..evaluation.names import METRICS
 from ..evaluation.outcomes import pooled, test_images
 from ..evaluation.portions import measure_portions
+from ..evaluation.relevance import pooled_relevance
 from ..evaluation.results import Results
 from ..evaluation.results_file import write_results
 from ..evaluation.sections import counts, followed, scored_outside, sides_of, trained_on
+from ..evaluation.subgroups import check_pairs, subgrouped
 from ..metrics.comparison import CHOSEN, Outcome, Test, compare_arms
+from ..metrics.prevalence import in_the_field
 from ..metrics.quality import assess
 from ..vision.features import Extractor, choose
 
@@ -37,14 +40,16 @@ def evaluate_run(config: Config) -> Path:
 
     Raises:
         UserError: the folder is another configuration's, an earlier stage has not finished in a part, consent to an image
-            has ended, a synthetic image cannot be read, or code from outside returns something else than it should.
+            has ended, a synthetic image cannot be read, `evaluate.subgroups` names an unknown attribute, or code from
+            outside returns something else than it should.
     """
     config = config.model_copy(update={"part": None})
     started, run = time.monotonic(), check(config)
     for part in config.parts:
-        require(part.folder / "classify", "the classifiers are not trained", "evaluate")
+        require(part.folder / "classify", "the classifiers are not trained")
     parts = judged_parts(config)
-    consent.recheck(config.dataset, parts[0].data.frame["path"])
+    consent.recheck(config.dataset, parts[0].frame["path"])
+    check_pairs(config, (name for name in parts[0].frame if name.startswith("attribute.")))
     folder, extractor = run / "evaluate", choose(config.evaluate)
     wanted = made_from(config, extractor)
     enter(folder, wanted)
@@ -58,7 +63,10 @@ def evaluate_run(config: Config) -> Path:
         "n": counts(config, parts),
         "quality": assess(extractor, sides, derive(config.seed, "quality")),
         "compliance": followed(parts, prompts_of(config)),
+        "relevance": pooled_relevance([generated.relevance(part.config.folder) for part in parts]),
         "recall": recall,
+        "subgroups": subgrouped(config, tested, judged, test, recall),
+        "prevalence": in_the_field(judged, test, recall, config.evaluate.prevalence),
         "portions": portioned(config, parts, recall, judged, test),
         "extra": scored_outside(config.evaluate.metrics, sides, derive(config.seed, "extra")),
     })  # fmt: skip

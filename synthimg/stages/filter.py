@@ -16,11 +16,13 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from tqdm.auto import tqdm
 
 from ..attributes import captions
 from ..attributes.estimators import measure
 from ..config import Config
-from ..core.files import write_table
+from ..core.files import write_json, write_table
+from ..core.seeds import derive
 from ..core.stage import check, enter, finish, is_done, key, over_parts, require
 from ..data import consent
 from ..data.generated import pictures, plan
@@ -28,8 +30,11 @@ from ..data.prepared import load, prompts_of
 from ..evaluation.arms import TrainingSet
 from ..evaluation.head import fit_head, power_normaliser
 from ..evaluation.inputs import features_of, real_features
+from ..evaluation.relevance import Real, measure_relevance
+from ..evaluation.results import RelevanceTest
 from ..methods.base import composed
 from ..metrics.nearest import copy_threshold, duplicates, nearest_neighbours
+from ..reporting.relevance import doubts
 from ..vision.features import Features, Pixels, chunks
 
 
@@ -72,6 +77,8 @@ def filter_images(config: Config) -> Path:
     values = measured(pictures(run, ids, config.resolution), names)
     table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, features)
     write_table(folder / "decisions.parquet", table)
+    sides = Real(data.frame.iloc[train], features.training), Real(data.frame.iloc[validation], features.held_out)
+    judge_relevance(config, rows.assign(accepted=table["accepted"]), synthetic, *sides, folder)
     return finish(folder, wanted, started, {"copy_threshold": threshold})
 
 
@@ -122,6 +129,17 @@ def decide(
         **categories,
     }
     return pd.DataFrame(table), threshold
+
+
+def judge_relevance(
+    config: Config, rows: pd.DataFrame, synthetic: Features, training: Real, held_out: Real, folder: Path
+) -> None:
+    """Write `relevance.json`, and warn of each method whose pictures are not shown to resemble real rare images."""
+    rare = config.dataset.rare_class
+    found = measure_relevance(rows, synthetic, training, held_out, rare, derive(config.seed, "relevance"))
+    write_json(folder / "relevance.json", found)
+    for doubt in doubts(RelevanceTest.model_validate(found), rare):
+        tqdm.write(f"filter: {doubt}")
 
 
 def flipped(parts: Iterator[Pixels]) -> Iterator[Pixels]:

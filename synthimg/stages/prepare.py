@@ -20,8 +20,9 @@ from tqdm import tqdm
 from ..attributes import captions, estimators
 from ..config import Config
 from ..core import files, stage
-from ..data import consent, duplicates, images, records, splits
+from ..data import consent, duplicates, grouping, images, records, splits
 from ..errors import UserError
+from ..evaluation.subgroups import check_pairs
 
 PART = 256
 """Images decoded between two checkpoints."""
@@ -38,6 +39,7 @@ def prepare_dataset(config: Config) -> Path:
     dataset = config.dataset
     prompts = captions.load(dataset.prompts)
     captions.grid(prompts, config.generate.axes)  # refuses an unknown axis here, not after hours of fine-tuning
+    check_pairs(config, [*prompts.attributes, *dataset.attribute_columns])
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
     usable, left_out = _usable(records.make_records(source, dataset, prompts.columns), entry, config)
@@ -69,8 +71,7 @@ def prepare_dataset(config: Config) -> Path:
     left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
     read = np.concatenate([part.read for part in parts])
     frame = usable[read].reset_index(drop=True)
-    hashes, thumbnails = (np.concatenate([getattr(part, name) for part in parts]) for name in ("hashes", "thumbnails"))
-    pairs = duplicates.near(hashes, thumbnails, dataset.duplicates)
+    pairs = duplicates.near(np.concatenate([part.thumbnails for part in parts]), dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
@@ -81,6 +82,7 @@ def prepare_dataset(config: Config) -> Path:
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
     described = dealt_out(_describe(frame, pixels, prompts), config)
+    tqdm.write(grouping.group_table(_placed(described)))
     files.write_table(folder / "records.parquet", described)
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
     files.write_json(folder / "summary.json", _summary(described, left_out, _licence(entry), pairs))
@@ -143,17 +145,15 @@ class Part(NamedTuple):
     """bool [PART]: which records are readable."""
     masked: np.ndarray
     """bool [n]"""
-    hashes: np.ndarray
-    """uint64 [n]"""
     thumbnails: np.ndarray
-    """uint8 [n, 32, 32]"""
+    """uint8 [n, 64, 64]"""
     lost: list[tuple[str, str]]
 
 
 class Decoded(NamedTuple):
     pixels: np.ndarray
     mask: np.ndarray | None
-    fingerprint: duplicates.Fingerprint
+    thumbnail: np.ndarray
 
 
 def _decode_all(usable: pd.DataFrame, root: Path, config: Config, checkpoints: Path, wanted: Any) -> list[Part]:
@@ -182,13 +182,13 @@ def _decode(root: Path, path: str, mask: str, config: Config) -> Decoded | str:
     size, how = config.resolution, config.dataset.fit
     try:
         image = images.read(root / path)
-        pixels, fingerprint = images.square(image, size, how), duplicates.fingerprint(image)
+        pixels, thumbnail = images.square(image, size, how), duplicates.fingerprint(image)
     except images.UnreadableError as error:
         return str(error)
     try:
-        return Decoded(pixels, images.read_mask(root / mask, size, how, image.size) if mask else None, fingerprint)
+        return Decoded(pixels, images.read_mask(root / mask, size, how, image.size) if mask else None, thumbnail)
     except images.UnreadableError:
-        return Decoded(pixels, None, fingerprint)
+        return Decoded(pixels, None, thumbnail)
 
 
 def _write_part(
@@ -214,8 +214,7 @@ def _write_part(
     facts: dict[str, Any] = {
         "read": np.array(read, bool),
         "masked": np.array([item.mask is not None for item in good], bool),
-        "hashes": np.array([item.fingerprint.hash for item in good], np.uint64),
-        "thumbnails": np.array([item.fingerprint.thumbnail for item in good], np.uint8).reshape(-1, side, side),
+        "thumbnails": np.array([item.thumbnail for item in good], np.uint8).reshape(-1, side, side),
         "lost": np.array(lost, str).reshape(-1, 2),
     }
     with (folder / "part.tmp").open("wb") as file:
@@ -226,7 +225,7 @@ def _write_part(
 def _read_part(folder: Path) -> Part:
     with np.load(folder / "part.npz") as facts:
         lost = [(str(path), str(why)) for path, why in facts["lost"]]
-        return Part(folder, facts["read"], facts["masked"], facts["hashes"], facts["thumbnails"], lost)
+        return Part(folder, facts["read"], facts["masked"], facts["thumbnails"], lost)
 
 
 def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
@@ -285,13 +284,20 @@ def _licence(entry: consent.Consent) -> str:
     return entry.licence or f"per record, column {entry.scope_column}"
 
 
+def _placed(frame: pd.DataFrame) -> pd.DataFrame:
+    """The records with the `split` under which they are counted: that of the run, or their fold, counted from 1."""
+    if "split" in frame:
+        return frame
+    return frame.assign(split="fold " + (frame["fold"] + 1).astype(str) if "fold" in frame else "any")
+
+
 def _summary(frame: pd.DataFrame, left_out: list[tuple[str, str]], licence: str, pairs: np.ndarray) -> dict[str, Any]:
-    by_split = "split" in frame
-    where = frame["split"] if by_split else "fold " + frame["fold"].astype(str) if "fold" in frame else ["all"] * len(frame)
-    counts = Counter(zip(frame["label"], where, strict=True))
-    names = ("train", "reserve", "validation", "test") if by_split else sorted(set(where))
+    frame = _placed(frame)
+    counts, found = Counter(zip(frame["label"], frame["split"], strict=True)), sorted(set(frame["split"]))
+    names = ("train", "reserve", "validation", "test") if "test" in found else found
     return {
         "classes": {label: {name: counts[label, name] for name in names} for label in sorted(set(frame["label"]))},
+        "groups": grouping.group_counts(frame),
         "excluded": dict(sorted(Counter(reason.split(" (")[0] for _, reason in left_out).items())),
         "licence": licence,
         "duplicates": len(np.unique(pairs)),

@@ -71,7 +71,7 @@ def write_config(folder: str | Path) -> Path:
     path = Path(f"{name}.yaml")
     if path.exists():
         raise UserError(f"{path}: exists already and was left as it is; move it away first")
-    groups = group_columns(rows, label) if source.is_table else []
+    groups = [source.group] if source.group else group_columns(rows, label) if source.is_table else []
     found = {key: [column for column in rows if pattern.search(column)] for key, pattern in
              (("scope_column", SCOPES), ("expires_column", ENDS))}  # fmt: skip
     found["scope_column"] = [column for column in found["scope_column"] if column not in found["expires_column"]]
@@ -79,6 +79,8 @@ def write_config(folder: str | Path) -> Path:
     for value, count in counts.most_common():
         print(f"  {value or '(none)':20} {count:6}{'   rare' if value in rare_classes(counts) else ''}")
     print(f"group columns (what must not straddle splits): {', '.join(groups) or 'none found'}")
+    if not groups:
+        print("  without dataset.group every image is its own group; name a column, or a pattern for the files' names")
     print(f"consent columns: {', '.join([*found['scope_column'], *found['expires_column']]) or 'none found'}")
     if source.notice:
         print(source.notice)
@@ -147,8 +149,10 @@ def _text(
         f"  label_column: {quoted(label)}" if label != default else None,
         f"  classes: ['functional', 'defective']  # the certain votes; {counts['uncertain']} cells are uncertain"
         if path == elpv.NAME else None,
-        f"  group: {quoted(groups[0])}" + (f"  # or {', '.join(groups[1:])}" if groups[1:] else "")
-        if groups else "  # group: <patient, lesion or part>  # without one, every image is its own group",
+        f"  group: {quoted(groups[0])}  # check it: its images stay on one side of every split"
+        + (f", or {', '.join(groups[1:])}" if groups[1:] else "")
+        if groups else "  # group: <column of the patient, lesion or part, or a pattern of file names like '^([^_]+)_'>\n"
+        "  # none was found: every image is its own group until you name one",
         f"  rare_class: {quoted('defective' if path == elpv.NAME else rare[0])}"
         + (f"  # also rare: {', '.join(rare[1:])}" if rare[1:] else ""),
         "  prompts: solar-cell" if path == elpv.NAME else "  prompts: generic  # a name in prompts/, or a file",
