@@ -240,10 +240,10 @@ class Evaluate(Section):
     prevalence: Annotated[float, Field(gt=0, lt=1)] | None = None
     """Share of the rare class where the classifier will work, such as 0.001: tells how many false alarms a find costs."""
     arms: list[ArmName] = list(DEFAULT)
-    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. `distance` and
-    `patches` have no classifier, and `<control>+distance` or `<control>+patches` average one with it. Default: all that
-    take seconds; arms that installed packages add have to be named. (smote works on features, so it goes with the head
-    only.)"""
+    """What the classifier trains on and how it meets imbalance; all but synthetic and oracle are controls. `distance`,
+    `patches` and `outlier` (both) have no classifier but measure how far an image is from the ordinary ones;
+    `<control>+distance` averages that with the control's classifier, likewise with the other two. Arms that installed
+    packages add have to be named, and are not in the default. (smote works on features, so it goes with the head only.)"""
     metrics: list[MetricName] = []
     """Further scores of the accepted images, by installed packages (docs/extending.md)."""
     extractor: Literal["auto", "inception", "efficientnet-lite0"] = "auto"

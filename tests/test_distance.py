@@ -155,12 +155,11 @@ def test_the_patches_nearest_to_a_change_change_most() -> None:
     assert moved[15:, :5].max() < 0.2 * moved.max()
 
 
-def test_the_score_of_patches_is_the_mean_of_the_farthest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distance, "FARTHEST", 2)
+def test_the_score_of_patches_is_that_of_the_farthest() -> None:
     bank = np.array([[0.0, 0], [10, 0]], np.float32)
     patches = np.array([[[0, 1], [10, 5], [4, 0]], [[0, 0], [10, 0], [9, 0]]], np.float32)
     # nearest: 1, 5, 4 and 0, 0, 1
-    np.testing.assert_allclose(patch_distance(patches, bank), [4.5, 0.5], atol=1e-5)
+    np.testing.assert_allclose(patch_distance(patches, bank), [5, 1], atol=1e-5)
 
 
 def test_the_bank_is_of_ordinary_pictures_alone_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,10 +213,10 @@ def test_synthetic_images_beside_an_averaged_control_are_averaged_like_it() -> N
 
 
 def test_without_real_rare_images_controls_with_a_classifier_step_aside() -> None:
-    names = [*DEFAULT, "patches", "real+patches"]
+    names = [*{*DEFAULT, "distance", "patches", "outlier", "mirrored+distance", "real+patches"}]
     arms = arms_of(names, "mirrored+distance")
     assert list(available(arms, "head", accepted=True, reserve=True, rare=False)) == [
-        "distance", "patches", "synthetic", "oracle",
+        "distance", "patches", "outlier", "synthetic", "oracle",
     ]  # fmt: skip
     assert set(available(arms, "head", accepted=True, reserve=True, rare=True)) == set(names)
     outside = available(arms, "my:own", accepted=False, reserve=False, rare=True)
@@ -244,7 +243,7 @@ def test_averaged_arms_come_after_the_score_alone() -> None:
     assert all(find_arm(name) for name in DEFAULT) and "patches" in ARMS
 
 
-ASKED = ["real", "mirrored", "distance", "mirrored+distance", "patches", "synthetic", "oracle"]
+ASKED = ["real", "mirrored", "distance", "mirrored+distance", "patches", "outlier", "synthetic", "oracle"]
 
 
 @pytest.fixture(scope="module")
@@ -280,6 +279,10 @@ def test_arms_with_a_distance_are_what_their_words_say(done: Config) -> None:
         told = found[arm] < 1 - 1e-12  # rare images of this run are very far
         assert told.sum() >= 10 and (wanted[~told] > wanted[told].max()).all()
         assert np.ptp((log_odds(found[arm]) - wanted)[told]) < 1e-2  # features in other batches, over a small deviation
+    parts = [standard(log_odds(np.clip(found[arm], 0, 1 - 1e-15)), ordinary) for arm in ("distance", "patches")]
+    told = (found["distance"] < 1 - 1e-12) & (found["patches"] < 1 - 1e-12)
+    moved = standard(log_odds(found["outlier"]), ordinary) - standard(sum(parts), ordinary)
+    assert np.ptp(moved[told]) < 1e-2
     recall = json.loads((done.folder / "evaluate" / "metrics.json").read_text())["recall"]
     assert list(recall["arms"]) == ASKED and recall["beside"] == "mirrored+distance"
     assert recall["arms"]["distance"]["control"] and "nearest ordinary images" in recall["arms"]["distance"]["words"]

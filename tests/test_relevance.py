@@ -157,6 +157,10 @@ def test_images_of_one_group_get_no_interval_and_pictures_made_from_them_no_valu
     assert drawn["auc"] > 0.93 and drawn["ci95"] is None and drawn["n_groups"] == 1
     made = measured(*copies(real), real)["methods"]["transplant"]
     assert made["auc"] is None and "whose groups these pictures do not show" in made["reason"]
+    few = training(rare=4)  # of two groups: pictures made from one can only rank the two images of the other
+    rows, synthetic = copies(few)
+    left = measured(rows[:2], synthetic[:2], few)["methods"]["transplant"]
+    assert left["auc"] is None and left["reason"] == made["reason"]
 
 
 def test_a_perfect_order_of_a_few_groups_is_not_certain() -> None:
@@ -199,8 +203,9 @@ def test_images_that_cannot_be_told_apart_tie() -> None:
 
 def test_few_pictures_weigh_as_much_as_many_ordinary_images() -> None:
     """Roots of the features: ordinary images -1 and 1, pictures 3 and 5. Of an image at 2, halfway, nothing can be told."""
-    ordinary, pictures = np.tile([[-1], [1]], (18, 1)), np.tile([[9], [25]], (2, 1))
-    found = resemblance(*(np.float32(part) for part in (ordinary, pictures, [[0], [4], [16]])))
+    ordinary = np.tile(np.array([[-1], [1]], np.float32), (18, 1))
+    pictures = np.tile(np.array([[9], [25]], np.float32), (2, 1))
+    found = resemblance(ordinary, pictures, np.array([[0], [4], [16]], np.float32))
     assert found[1] == pytest.approx(0.5, abs=1e-3) and found[0] == pytest.approx(1 - found[2], abs=1e-3)
 
 

@@ -64,6 +64,11 @@ def test_the_gap_is_as_uncertain_as_its_two_ends_together() -> None:
     error = np.sqrt((7 / 8 * 1 / 8 + 2 / 8 * 6 / 8) / 8)  # of eight images each
     assert gap.ci95[0] == pytest.approx(5 / 8 - 1.96 * error, abs=0.05)
     assert gap.ci95[1] == pytest.approx(5 / 8 + 1.96 * error, abs=0.05)
+    # all of eight groups against none of six: resampling has nothing to vary, and the smaller one says how sure that is
+    certain = Hits("real", {"real": np.array([1.0] * 8 + [0.0] * 6)}, np.array([f"g{row}" for row in range(14)]))
+    gap = measured(certain, {"type": ["mono"] * 8 + ["poly"] * 6}).arms["real"].gap
+    assert gap and gap.ci95 and gap.mean == 1 == gap.ci95[1]
+    assert gap.ci95[0] == pytest.approx(0.05 ** (1 / 6))
 
 
 def test_the_change_is_that_of_the_controls_worst_subgroup_not_of_the_synthetic_arms() -> None:
@@ -154,7 +159,9 @@ def few_of(**evaluate: object) -> Config:
 
 
 def cells(rare: int = 8, other: int = 4) -> tuple[pd.DataFrame, dict[str, Outcome], comparison.Test]:
-    """The control ranks all bright rare cells above all others; its threshold, though, lets no image pass."""
+    """Both controls rank bright rare cells above all others, the synthetic arm all rare ones. With their own thresholds
+    the weighted control alone finds any.
+    """
     light = np.array(["bright", "dark"] * (rare // 2) + ["dark"] * other)
     labels = np.array(["rare"] * rare + ["other"] * other)
     groups = np.array([f"g{row}" for row in range(len(labels))])
@@ -166,7 +173,7 @@ def cells(rare: int = 8, other: int = 4) -> tuple[pd.DataFrame, dict[str, Outcom
     better = np.where(labels == "rare", 0.9, 0.3)[None]
     outcomes = {
         name: Outcome(scores, np.where(scores > 0.5, "rare", "other").astype(str), np.array([threshold]))
-        for name, scores, threshold in (("real", score, 0.8), ("weighted", score * 0.9, 0.7), ("synthetic", better, 0.8))
+        for name, scores, threshold in (("real", score, 0.8), ("weighted", score * 0.9, 0.5), ("synthetic", better, 0.95))
     }
     return frame, outcomes, arrange(labels, groups, "rare", 50, seed=0)
 
@@ -177,21 +184,23 @@ def test_each_kind_of_threshold_has_its_table() -> None:
     recall = compare_arms(outcomes, test, 0.5)
     found = Subgroups.model_validate(subgrouped(config, frame, outcomes, test, recall))
     own, exact = found.at_thresholds, found.at_equal_specificity
-    assert own.best_control == recall["best_control"] and exact.best_control == recall["matched"]["best_control"]
+    assert (own.best_control, exact.best_control) == ("weighted", "real")
     assert [part.attributes for part in own.partitions] == [["light"], ["type"], ["serial"], ["light", "type"]]
     light = {part.categories[0]: part.recall for part in own.partitions[0].subgroups}
-    assert light["bright"]["real"].mean == 0 and light["bright"]["synthetic"].mean == 1
+    assert light["bright"]["weighted"].mean == 1 and light["bright"]["synthetic"].mean == 0
     light = {part.categories[0]: part.recall for part in exact.partitions[0].subgroups}
     assert light["bright"]["real"].mean == 1 and light["dark"]["real"].mean == 0
+    assert light["dark"]["synthetic"].mean == 1
     assert [part.categories for part in own.partitions[-1].subgroups] == [["bright", "mono"], ["dark", "mono"]]
     assert own.partitions[-1].subgroups[0].recall == own.partitions[0].subgroups[0].recall
 
 
 def test_a_column_of_names_is_no_attribute_unless_asked_for() -> None:
-    frame, outcomes, test = cells(rare=MOST_CATEGORIES + 2)
-    recall = compare_arms(outcomes, test, 0.5)
-    found = subgrouped(few_of(), frame, outcomes, test, recall)
-    assert [part["attributes"] for part in found["at_thresholds"]["partitions"]] == [["light"], ["type"]]
+    for rare, names in ((MOST_CATEGORIES, ["light", "type", "serial"]), (MOST_CATEGORIES + 2, ["light", "type"])):
+        frame, outcomes, test = cells(rare)
+        recall = compare_arms(outcomes, test, 0.5)
+        found = subgrouped(few_of(), frame, outcomes, test, recall)
+        assert [part["attributes"] for part in found["at_thresholds"]["partitions"]] == [[name] for name in names]
     found = subgrouped(few_of(subgroups=[["serial", "light"]]), frame, outcomes, test, recall)
     assert len(found["at_thresholds"]["partitions"][-1]["subgroups"]) == MOST_CATEGORIES + 2
 
@@ -199,7 +208,10 @@ def test_a_column_of_names_is_no_attribute_unless_asked_for() -> None:
 @pytest.mark.parametrize(
     ("pair", "words"),
     [
-        (["type", "brightnes"], r"evaluate\.subgroups: no attribute 'brightnes' \(did you mean 'brightness'\?\); there are"),
+        (
+            ["type", "brightnes"],
+            r"evaluate\.subgroups: no attribute 'brightnes' \(did you mean 'brightness'\?\); there are: type, brightness",
+        ),
         (["type", "type"], r"evaluate\.subgroups: \[type, type\]: expected two different attributes"),
     ],
 )

@@ -25,9 +25,9 @@ Labels = NDArray[np.int64]
 Balance = Literal["none", "loss", "draws", "focal"]
 """How class imbalance is met: not at all, by weights in the loss, by drawing every class equally often, or by the focal
 loss, in which what is told apart easily counts little (Lin et al., 2017)."""
-OneClass = Literal["distance", "patches"]
+OneClass = Literal["distance", "patches", "outlier"]
 """A score of how far an image is from the ordinary ones, which needs no rare image: the distance of its features to the
-nearest of theirs, or the same of its patches (evaluation/distance.py)."""
+nearest of theirs, the same of its patches, or both averaged (evaluation/distance.py)."""
 
 
 class TrainingSet(NamedTuple):
@@ -164,6 +164,13 @@ ARMS = {
         one_class="patches",
         classified=False,
     ),
+    "outlier": Arm(
+        "no classifier: both distances to ordinary images, of the whole and of the patches, averaged",
+        "both distances to ordinary images",
+        joins=False,
+        one_class="outlier",
+        classified=False,
+    ),
     "synthetic": Arm(
         "the set of {beside}, and accepted synthetic images, each counting {weight:g} of a real one",
         "synthetic images",
@@ -182,19 +189,20 @@ more real images would bring."""
 AVERAGED: dict[OneClass, tuple[str, str]] = {
     "distance": ("its score averaged with the distance to the ordinary images", "the distance to the ordinary images"),
     "patches": ("its score averaged with the distance of the patches", "the distance of the patches"),
+    "outlier": ("its score averaged with both distances to ordinary images", "both distances to ordinary images"),
 }
-"""What `<arm>+distance` and `<arm>+patches` add to the words and the title of the arm."""
+"""What `<arm>+<one-class score>` adds to the words and the title of the arm."""
 DEFAULT = (
     *(name for name, arm in ARMS.items() if arm.control and arm.classified),
     *("distance", "oversampled+distance", "mirrored+distance", "mixup+distance"),
     *("synthetic", "oracle"),
 )
-"""The arms of an evaluation that names none. The score of patches takes minutes."""
+"""The arms of an evaluation that names none."""
 
 
 def find_arm(name: str) -> Arm:
-    """An arm of the package or of an installed one. `<arm>+distance` and `<arm>+patches` are a control whose classifier is
-    averaged with a one-class score.
+    """An arm of the package or of an installed one. `<arm>+distance` is a control whose classifier is averaged with this
+    one-class score; likewise `<arm>+patches` and `<arm>+outlier`.
 
     Raises:
         KeyError: there is no arm of this name; the message names one that is like it.

@@ -1,7 +1,8 @@
 """One-class scores: how far an image is from the ordinary training images. No rare image is needed to work them out.
 
-`distance` is of the features of the whole image, `patches` of those of its parts. Each stands alone as an arm, or is
-averaged with the classifier of another arm. A `Fit` of classifiers becomes one of all these arms by `with_distance`.
+`distance` is of the features of the whole image, `patches` of those of its parts, `outlier` the two averaged. Each stands
+alone as an arm, or is averaged with the classifier of another arm. `with_distance` makes a `Fit` of all these arms from one
+of classifiers.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -32,12 +33,10 @@ from .training import Fit, Probabilities
 
 NEIGHBOURS = 5
 """Ordinary images to which the distance is averaged."""
-BANK = 10_000
+BANK = 5_000
 """Patches of ordinary images that are remembered, at most."""
-FARTHEST = 20
-"""Patches of a picture that make its score: one in twenty."""
 AT_ONCE = 8
-"""Pictures whose patches are compared at once; with them the table of distances takes 128 MB."""
+"""Pictures whose patches are compared at once; with them the table of distances takes 64 MB."""
 DIGITS = 6
 """Digits of a standard deviation that are told apart: rounding in floating point neither makes nor breaks a tie."""
 MOST = 36.0
@@ -58,7 +57,12 @@ def with_distance(fit: Fit, config: Config, data: Prepared) -> Fit:
     ordinary = np.flatnonzero((frame["label"] != config.dataset.rare_class).to_numpy()[held])
     known = labels[rows_of(frame, "train")]
     shares = np.bincount(known[known != rare], minlength=len(names)) / max((known != rare).sum(), 1)
-    scores = cache(lambda which: one_class_score(config, data, which))
+
+    @cache
+    def scores(which: OneClass) -> Array:
+        if which == "outlier":
+            return standardised(scores("distance"), ordinary) + standardised(scores("patches"), ordinary)
+        return one_class_score(config, data, which)
 
     def judged(name: str, number: int, only: list[str]) -> Probabilities:
         arm = arms[name]
@@ -72,7 +76,7 @@ def with_distance(fit: Fit, config: Config, data: Prepared) -> Fit:
     return judged
 
 
-def one_class_score(config: Config, data: Prepared, which: OneClass) -> Array:
+def one_class_score(config: Config, data: Prepared, which: Literal["distance", "patches"]) -> Array:
     """Score [M] of the validation images, then of the test images; greater is farther from the ordinary training images."""
     known = rows_of(data.frame, "train")
     judged = np.concatenate([rows_of(data.frame, "validation"), rows_of(data.frame, "test")])
@@ -184,10 +188,10 @@ def probabilities_of(
 
 
 def memory_bank(pixels: Pixels, rows: Rows, device: torch.device = CPU, seed: int = 0) -> NDArray[np.float32]:
-    """Features of patches of the ordinary images, as many of each, drawn by chance: [B, WIDTH], B at most `BANK`.
+    """Features of patches of the ordinary images, drawn by chance from all of them: [B, WIDTH], B at most `BANK`.
 
-    PatchCore chooses patches far from each other (greedily); drawn ones did as well on solar cells
-    (docs/experiments/one-class.md) and take no time.
+    PatchCore chooses patches far from each other, one after the other. That took minutes where all else takes seconds
+    (docs/experiments/one-class.md).
 
     Args:
         pixels: uint8 [N, R, R, 3]; rows: those of the ordinary images.
@@ -211,11 +215,10 @@ def pictures_distance(pixels: Pixels, bank: NDArray[np.float32], device: torch.d
 
 
 def patch_distance(patches: Patches, bank: NDArray[np.float32]) -> Array:
-    """How far the farthest patches of each picture are from the bank: the mean of the `FARTHEST` greatest distances to the
-    nearest patch there.
+    """How far the farthest patch of each picture is from the bank: the greatest distance to the nearest patch there.
 
-    PatchCore takes the one greatest distance, weighted by how lonely its nearest patch is. The mean of some was better on
-    solar cells (docs/experiments/one-class.md).
+    PatchCore also weights it by how lonely that nearest patch is; on solar cells that changed nothing
+    (docs/experiments/one-class.md).
 
     Args:
         patches: [N, P, D]; bank: [B, D].
@@ -224,5 +227,4 @@ def patch_distance(patches: Patches, bank: NDArray[np.float32]) -> Array:
         [N].
     """
     table = torch.cdist(torch.from_numpy(patches).flatten(0, 1), torch.from_numpy(bank))
-    nearest = table.min(dim=1).values.reshape(patches.shape[:2])
-    return nearest.topk(min(FARTHEST, nearest.shape[1]), dim=1).values.mean(dim=1).double().numpy()
+    return table.min(dim=1).values.reshape(patches.shape[:2]).max(dim=1).values.double().numpy()

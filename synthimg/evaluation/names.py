@@ -46,7 +46,7 @@ def _measured(name: str) -> str:
 
 
 ArmName = Annotated[str, AfterValidator(_known)]
-"""Of the package or of an installed one, or `<control>+distance`, `<control>+patches`."""
+"""Of the package or of an installed one, or a control with `+distance`, `+patches` or `+outlier` after its name."""
 ControlName = Annotated[str, AfterValidator(_joinable)]
 """A control that synthetic images can join."""
 ClassifierName = Annotated[str, AfterValidator(_classifier)]
