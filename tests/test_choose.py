@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from fake_run import fake_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny import evaluated
 
 from synthimg.config import Config, parse
 from synthimg.evaluation.arms import arms_of, available
-from synthimg.evaluation.choice import Choice, Recipe, applied, read_choice, summary, write_choice
+from synthimg.evaluation.choice import Choice, Recipe, applied, chosen_arm, in_parts, read_choice, summary, write_choice
 from synthimg.evaluation.choose import (
     WEIGHTS,
     Inside,
@@ -27,8 +31,11 @@ from synthimg.evaluation.choose import (
 from synthimg.evaluation.distance import averaged as average_of
 from synthimg.evaluation.distance import neighbour_distance
 from synthimg.evaluation.head import Extracted, heads
+from synthimg.evaluation.results_file import read_results
 from synthimg.metrics.comparison import CHOSEN
 from synthimg.metrics.ranking import Ranked, Ranking, least_effort, ranking, standard_error
+from synthimg.reporting.wording import verdict_on
+from synthimg.stages.report import write_report
 
 RARE, COMMON, WIDTH = "defective", "functional", 12
 
@@ -378,3 +385,88 @@ def test_the_summary_counts_over_the_parts_and_shows_the_first() -> None:
     assert found["recipes"] == {first.recipe.name: 2, "none": 1}
     assert [row["name"] for row in found["inner_recipes"] if row["chosen"]] == [first.recipe.name]
     assert [row["name"] for row in found["inner_controls"] if row["chosen"]] == ["real"]
+
+
+def test_what_was_chosen_is_said_over_all_parts() -> None:
+    real = Choice("real", Recipe((), 0.2, "real"), "", {}, {})
+    arms = arms_of(["real", "mirrored", "mixup", "weighted"], "real")
+    choices = [real._replace(control=name) for name in ["mirrored"] * 3 + ["real"] * 2 + ["mixup", "weighted"]]
+    told = "mirror images in 3 of 7 parts, real images alone in 2, mixup in 1, others in 1"
+    assert chosen_arm(choices, arms).title == f"the control chosen by inner cross-validation ({told})"
+    assert chosen_arm([real], arms).title == "the control chosen by inner cross-validation (real images alone)"
+    assert in_parts({"a": 2, "b": 1}, 3) == "a in 2 of 3 parts, b in 1"
+
+
+# ----- in a run
+
+
+def of_run(root: Path, **evaluate: Any) -> tuple[Config, Any]:
+    """A small run that chooses, and its metrics.json."""
+    settings = {"seeds": 1, "bootstrap": 20, "extractor": "efficientnet-lite0", "choose": True, "portions": False} | evaluate
+    counts = {
+        RARE: {"train": 8, "reserve": 3, "validation": 3, "test": 6},
+        COMMON: {"train": 16, "reserve": 0, "validation": 5, "test": 8},
+    }
+    config = fake_run(root, overrides={"evaluate": settings}, counts=counts)
+    evaluated(config)
+    return config, json.loads((config.folder / "evaluate" / "metrics.json").read_text())
+
+
+def test_a_run_compares_the_two_chosen_ones(tmp_path: Path) -> None:
+    config, found = of_run(tmp_path, arms=["real", "mirrored", "distance", "mirrored+distance", "synthetic", "oracle"])
+    recall, choice = found["recall"], read_choice(config.folder / "classify")
+    assert choice and recall["best_control"] == recall["matched"]["best_control"] == CHOSEN
+    assert recall["choice"]["controls"] == {choice.control: 1} and recall["choice"]["recipes"] == {choice.recipe.name: 1}
+    arms = recall["arms"]
+    measures = [{k: v for k, v in arms[name].items() if k not in ("title", "words")} for name in (CHOSEN, choice.control)]
+    assert measures[0] == measures[1]
+    gain = arms["synthetic"]["recall_at_specificity"]["mean"] - arms[CHOSEN]["recall_at_specificity"]["mean"]
+    assert recall["gain"]["mean"] == pytest.approx(gain)
+    made = pd.read_parquet(config.folder / "generate" / "plan.parquet")
+    accepted = pd.read_parquet(config.folder / "filter" / "decisions.parquet").query("accepted")["id"]
+    used = made[made["id"].isin(accepted) & made["method"].isin(choice.recipe.methods)]
+    assert arms["synthetic"]["n_train"]["synthetic"] == len(used)
+    write_report(config)
+    page = (config.folder / "report.html").read_text()
+    assert "What was chosen" in page and "the control chosen by inner cross-validation" in page
+    verdict = " ".join(verdict_on(read_results(config.folder)).sentences())
+    assert f"synthetic images: {choice.recipe.name}. Of all controls, " in verdict and "the best control" not in verdict
+
+
+def test_where_none_is_chosen_the_synthetic_arm_is_the_chosen_control(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    none = Choice("mirrored", Recipe((), 0.2, "mirrored"), "", {}, {})
+    monkeypatch.setattr("synthimg.stages.classify.make_choice", lambda *_: none)
+    config, found = of_run(tmp_path, arms=["real", "mirrored", "synthetic", "oracle"])
+    predictions = pd.read_parquet(config.folder / "classify" / "predictions.parquet")
+    scores = {arm: part["score"].to_numpy() for arm, part in predictions.groupby("arm")}
+    np.testing.assert_array_equal(scores["synthetic"], scores["mirrored"])
+    np.testing.assert_array_equal(scores[CHOSEN], scores["mirrored"])
+    assert found["recall"]["gain"]["mean"] == 0 and found["recall"]["arms"]["synthetic"]["n_train"]["synthetic"] == 0
+    assert not np.array_equal(scores["oracle"], scores["mirrored"])
+
+
+def test_the_recipe_reaches_the_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was told to do what another chose has the same scores, in its portion without the other method."""
+    told, _ = of_run(tmp_path / "told", arms=["real", "mirrored", "synthetic"], beside="mirrored", synthetic_weight=0.9,
+                     choose=False, portions=True)  # fmt: skip
+    decided = pd.read_parquet(told.folder / "filter" / "decisions.parquet")
+    made = pd.read_parquet(told.folder / "generate" / "plan.parquet").merge(decided.query("accepted")[["id"]], on="id")
+    first, *others = made["method"].unique()
+    chosen = Choice("real", Recipe(tuple(others), 0.9, "mirrored"), "", {}, {})
+    monkeypatch.setattr("synthimg.stages.classify.make_choice", lambda *_: chosen)
+    config, found = of_run(tmp_path / "chosen", arms=["real", "mirrored", "synthetic"], beside="real", portions=True)
+    scores = pd.read_parquet(config.folder / "classify" / "predictions.parquet").query("arm == 'synthetic'")["score"]
+    portions = pd.read_parquet(told.folder / "classify" / "portions.parquet")
+    without = portions.loc[portions["arm"] == f"without method = {first}", "score"]
+    np.testing.assert_allclose(scores.to_numpy(), without.to_numpy(), atol=1e-9)
+    assert len(scores) and found["portions"]["sizes"][-1]["synthetic"] == (made["method"] != first).sum()
+
+
+def test_a_fine_tuned_backbone_is_trained_as_heads_chose(tmp_path: Path) -> None:
+    arms = ["real", "smote", "synthetic"]
+    config, found = of_run(tmp_path, arms=arms, classifier="finetune", steps=1)
+    choice = read_choice(config.folder / "classify")
+    assert choice and set(choice.controls) == {"real"}  # what the backbone cannot be trained by is no candidate
+    assert CHOSEN in found["recall"]["arms"] and "synthetic" in found["recall"]["arms"]

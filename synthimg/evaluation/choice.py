@@ -126,9 +126,15 @@ def chosen_arm(choices: Sequence[Choice], arms: Mapping[str, Arm]) -> Arm:
     )
 
 
-def in_parts(counts: Mapping[str, int], parts: int) -> str:
-    """How often each thing was chosen: "mirror images in 14 of 20 parts, mixup in 6"; of one part the thing alone."""
+def in_parts(counts: Mapping[str, int], parts: int, most: int = 3) -> str:
+    """How often each thing was chosen: "mirror images in 14 of 20 parts, mixup in 6"; of one part the thing alone.
+
+    Args:
+        counts: the most frequent first; those after the first `most` are counted together.
+    """
     if parts == 1:
         return next(iter(counts))
     (first, often), *others = counts.items()
-    return ", ".join([f"{first} in {often} of {parts} parts", *(f"{name} in {count}" for name, count in others)])
+    named, rest = others[: most - 1], sum(count for _, count in others[most - 1 :])
+    told = [f"{first} in {often} of {parts} parts", *(f"{name} in {count}" for name, count in named)]
+    return ", ".join([*told, *([f"others in {rest}"] if rest else [])])
