@@ -9,7 +9,7 @@ quickstart: $(VENV)/.installed
 	$(BIN)/synthimg run configs/quickstart.yaml
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

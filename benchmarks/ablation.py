@@ -19,7 +19,7 @@ from fine_tuning import measure
 from synthimg.config import load_config
 from synthimg.pretrain.training import pretrain_base
 
-RECIPE, EMBEDDED = Path("configs/base-model.yaml"), Path("configs/embedded.yaml")
+RECIPE, EMBEDDED = Path("configs/base-model.yaml"), Path("configs/quickstart.yaml")
 SCENES = 8000
 """About as many as the corpus has images."""
 CHANGES: dict[str, dict[str, Any]] = {

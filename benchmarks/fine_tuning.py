@@ -1,6 +1,6 @@
 """What starting from a base is worth: the same fine-tuning from its weights and from random ones.
 
-python benchmarks/fine_tuning.py configs/embedded.yaml
+python benchmarks/fine_tuning.py configs/quickstart.yaml
 python benchmarks/fine_tuning.py configs/dermatology.yaml dataset.path=/data/ham10000 dataset.limit=500
 
 Every base but the last is fine-tuned with all steps and with a third of them (each a whole schedule), the last with all of

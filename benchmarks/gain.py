@@ -4,7 +4,7 @@ python benchmarks/gain.py --tasks 40-any 5-any 20-two-modules none 40-mono-to-po
 python benchmarks/gain.py --half held-out --tasks 20-two-modules
 python benchmarks/gain.py evaluate.classifier=finetune draws=1 --name finetune --tasks 20-two-modules
 
-Each task is a run of configs/quickstart.yaml by `synthimg run`, with five folds by module and four draws of the real rare
+Each task is a run of configs/solar-cells.yaml by `synthimg run`, with five folds by module and four draws of the real rare
 images. `--half` keeps one half of the modules: recipes were chosen on `development`, and `held-out` was never looked at
 before. A run that is done is not done again.
 """
@@ -24,7 +24,9 @@ from synthimg.evaluation.results_file import read_results
 from synthimg.pipeline import run
 from synthimg.reporting.wording import verdict_on
 
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"  # not the current folder's, which may be edited meanwhile
+CONFIG = (
+    Path(__file__).parents[1] / "configs" / "solar-cells.yaml"
+)  # not the current folder's, which may be edited meanwhile
 RECIPE = ["folds=5", "draws=null", "evaluate.portions=false"]
 TASKS = {
     "40-any": ["dataset.rare_budget=40", "dataset.rare_groups=null"],

@@ -273,7 +273,7 @@ class Config(Section):
     thresholds and classifiers that never saw it. 1: one split by `dataset.split`, for data with thousands of rare test
     images. Else 3 or more: a fold for the test, one for the thresholds, the others for training."""
     draws: Positive | None = None
-    """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` or
+    """How often the rare training images of a fold are drawn anew. Default: 4 with folds, a `dataset.rare_budget` above 0 or
     `rare_groups` and no method that draws with a model; else 1."""
     part: Part | Literal["final"] | None = None
     """Work on this part alone, `part.fold=2 part.draw=0`, as on several machines; the evaluation pools all parts. `final`:
@@ -311,7 +311,8 @@ class Config(Section):
     @property
     def redraws(self) -> int:
         """How many draws of the rare training images there are."""
-        cut = self.dataset.rare_budget is not None or self.dataset.rare_groups is not None
+        budget, groups = self.dataset.rare_budget, self.dataset.rare_groups
+        cut = budget != 0 and not (budget is None and groups is None)  # of none, all draws are alike
         return self.draws or (DRAWS if self.folds > 1 and cut and not self.draws_with_model else 1)
 
     @property

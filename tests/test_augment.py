@@ -44,8 +44,8 @@ def test_the_card_claims_no_gain_that_nobody_measured(tmp_path: Path) -> None:
 
 
 def test_what_is_made_on_a_real_image_joins_its_group(tmp_path: Path) -> None:
-    run = fake_run(tmp_path).folder
-    plan, train = pd.read_parquet(file := run / "generate" / "plan.parquet"), load(run).frame.query("split == 'train'")
+    run = (config := fake_run(tmp_path)).folder
+    plan, train = pd.read_parquet(file := run / "generate" / "plan.parquet"), load(config).frame.query("split == 'train'")
     ground = train.iloc[-1]
     plan.assign(source="", condition="", ground=ground["id"], method="procedural", defects="panel").to_parquet(file)
     to = augment_dataset(run, tmp_path / "out")
@@ -55,10 +55,10 @@ def test_what_is_made_on_a_real_image_joins_its_group(tmp_path: Path) -> None:
 
 
 def test_real_images_are_the_pixels_that_were_measured(tmp_path: Path) -> None:
-    run = fake_run(tmp_path).folder
+    run = (config := fake_run(tmp_path)).folder
     for path in tmp_path.glob("cells/*/*.png"):
         Image.open(path).convert("L").resize((300, 200)).save(path)
-    records = load(run)
+    records = load(config)
     measured = dict(zip(records.frame.path, records.pixels, strict=True))
     to = augment_dataset(run, tmp_path / "out")
     rows = [json.loads(line) for line in (to / "metadata.jsonl").read_text().splitlines()]
@@ -92,8 +92,8 @@ def test_consent_that_has_ended(tmp_path: Path) -> None:
 
 def test_consent_withdrawn_in_the_table(tmp_path: Path) -> None:
     """A record's own cell counts, read anew; so does a row that is gone."""
-    run = fake_run(tmp_path).folder
-    frame = load(run).frame
+    run = (config := fake_run(tmp_path)).folder
+    frame = load(config).frame
     table = pd.DataFrame({"file_name": frame.path, "label": frame.label, "uses": "research"})
     table.to_csv(tmp_path / "cells" / "metadata.csv", index=False)
     lapse(run, scope_column="uses")

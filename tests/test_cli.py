@@ -165,9 +165,9 @@ def test_text_named_jpg_is_set_aside(tree: dict[str, Any], tmp_path: Path) -> No
 
 
 def test_text_named_jpg_is_in_the_report(tmp_path: Path) -> None:
-    run = fake_run(tmp_path).folder
-    (run / "dataset" / "excluded.csv").write_text("path,reason\ncommon/notes.jpg,unreadable (not an image)\n")
-    assert b"common/notes.jpg" in render("report.html.j2", **describe(run))
+    config = fake_run(tmp_path)
+    (config.root / "dataset" / "excluded.csv").write_text("path,reason\ncommon/notes.jpg,unreadable (not an image)\n")
+    assert b"common/notes.jpg" in render("report.html.j2", **describe(config))
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_compare_and_augment(tmp_path: Path, refused: Refused) -> None:
 
 
 def test_closing_table_of_a_single_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    cli._closing(fake_run(tmp_path).folder)
+    cli._closing(fake_run(tmp_path))
     assert "verdict" in capsys.readouterr().out
 
 

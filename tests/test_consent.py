@@ -11,6 +11,7 @@ from synthimg.config import Consent, parse
 from synthimg.data import consent
 from synthimg.errors import UserError
 from synthimg.pipeline import run
+from synthimg.stages.classify import classify_images
 from synthimg.stages.evaluate import evaluate_run
 from synthimg.stages.filter import filter_images
 from synthimg.stages.finetune import finetune_model
@@ -70,7 +71,7 @@ def test_dates():
     assert reasons(Consent(licence="x", scope=["any"], expires="2026-04-30"), x=[1])[0].startswith("consent: expired")
 
 
-STAGES = [finetune_model, generate_images, filter_images, evaluate_run, write_report, preview_grid]
+STAGES = [finetune_model, generate_images, filter_images, classify_images, evaluate_run, write_report, preview_grid]
 
 
 @pytest.fixture(scope="module")

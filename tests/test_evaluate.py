@@ -42,7 +42,7 @@ def copy(config: Config, root: Path) -> Config:
     other = config.model_copy(update={"outputs": str(root)})
     shutil.copytree(config.folder, other.folder)
     shutil.copytree(Path(config.outputs) / CACHE, root / CACHE)
-    for name in (*MANIFESTS, *FILES):
+    for name in (*MANIFESTS, *FILES, "evaluate/key.json"):
         (other.folder / name).unlink()
     shutil.rmtree(other.folder / "classify" / "checkpoints")
     return other

@@ -70,10 +70,10 @@ def test_the_guides_method_and_estimator_work_from_another_package(guide: Path) 
     (shown,) = blocks("A method", "yaml")
     tree["generate"] = yaml.safe_load(shown)["generate"] | {"count": 12}
     config = parse(tree)
-    assert not config.draws
+    assert not config.draws_with_model
     for stage in (prepare_dataset, finetune_model, generate_images, filter_images):
         stage(config)
-    prepared = load(config.folder)
+    prepared = load(config)
     assert set(prepared.frame["attribute.sharpness"]) == {"soft", "sharp"}
     assert prepared.frame["measured.sharpness"].equals(
         pd.Series(np.abs(np.diff(prepared.pixels.mean(3), axis=2)).mean((1, 2)), name="measured.sharpness")

@@ -11,12 +11,10 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-import yaml
 from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionPipeline
 from PIL import Image
 
 from synthimg.attributes import captions
-from synthimg.cli import main
 from synthimg.config import Config, parse
 from synthimg.core.files import digest
 from synthimg.errors import UserError
@@ -60,23 +58,6 @@ def test_a_data_set_of_one_class_is_refused_before_anything_is_trained(folders: 
     with pytest.raises(UserError, match="every image is 'cracked'"):
         run(config)
     assert not (config.folder / "finetune").exists()
-
-
-def test_repeats_run_from_seeds_of_their_own_and_end_in_one_answer(
-    folders: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    data, model = folders
-    tree = tiny.settings(data, tmp_path, model)
-    tree["finetune"] |= {"steps": 1}
-    (tmp_path / "tiny.yaml").write_text(yaml.safe_dump(tree))
-    main(["run", str(tmp_path / "tiny.yaml"), "--repeats", "2", "seed=3"])  # overrides may stand behind an option
-    told = capsys.readouterr().out
-    assert "tiny-seed3 and 1 more: over 2 repeats synthetic images" in told and "2 repeats are few" in told
-    seeds = [yaml.safe_load((tmp_path / name / "config.yaml").read_text())["seed"] for name in ("tiny-seed3", "tiny-seed4")]
-    assert seeds == [3, 4]
-    assert (tmp_path / "compare-tiny-seed3-tiny-seed4.html").exists()
-    with pytest.raises(SystemExit, match="2"):
-        main(["run", str(tmp_path / "tiny.yaml"), "--repeats", "0"])
 
 
 def test_second_run_recomputes_nothing(finished: Config) -> None:

@@ -26,7 +26,7 @@ from synthimg.diffusion import base, sample
 from synthimg.errors import UserError
 from synthimg.methods import donors, pasting
 from synthimg.methods.procedural import damaged
-from synthimg.stages.generate import draw, plan, share_out
+from synthimg.stages.generate import able, draw, plan, share_out
 
 
 @given(st.dictionaries(st.sampled_from(["text", "image", "edit"]), st.floats(0.01, 10), min_size=1), st.integers(1, 500))
@@ -67,6 +67,42 @@ def test_plan_is_balanced_and_starts_from_training_images_alone(tmp_path: Path) 
     common = rows["method"].isin(["from_common", "inpaint"])
     assert set(sources["label"][common[rows["source"] != ""].to_numpy()]) == {"intact"}
     assert set(sources["label"][~common[rows["source"] != ""].to_numpy()]) == {"cracked"}
+
+
+def test_the_plan_aims_at_where_the_classifier_will_be_used(tmp_path: Path) -> None:
+    """Only the deployment's categories are asked for, on grounds from there; donors are the rare images from elsewhere."""
+    masked = records()._replace(masks=np.full((12, 8, 8), 255, np.uint8))
+    tree = tiny.settings(tmp_path, tmp_path, "embedded")
+    tree["dataset"]["deployment"] = {"brightness": ["dark"]}
+    tree["generate"] = {"count": 8, "methods": {"text": 1, "image": 1, "from_common": 1}}
+    config = parse(tree)
+    prompts = captions.load(config.dataset.prompts)
+    rows = plan(config, prompts, masked, "model")
+    assert set(rows["attribute.brightness"]) == {"dark"}
+    frame = masked.frame.set_index("id")
+    assert set(frame.loc[rows["source"][rows["method"] == "from_common"], "attribute.brightness"]) == {"dark"}
+    assert captions.grid(prompts, [], {"brightness": ["bright"]}) == [{"brightness": "bright"}]
+    assert captions.grid(prompts, [], {"site": ["here"]}) == captions.grid(prompts, [])
+    # where no ground is from there, those from elsewhere have to do
+    bright = masked._replace(frame=masked.frame.assign(**{"attribute.brightness": "bright"}))
+    rows = plan(config, prompts, bright, "model")
+    assert set(rows["attribute.brightness"]) == {"dark"} and (rows["source"][rows["method"] == "from_common"] != "").all()
+
+
+def test_without_rare_training_images_methods_that_need_them_stand_aside(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepared = lit()
+    rare = (prepared.frame["label"] == "cracked") & (prepared.frame["split"] == "train")
+    none = prepared.frame.assign(split=prepared.frame["split"].mask(rare, "reserve"))
+    methods = {"image": 1, "procedural": 2, "text": 1}
+    assert able(methods, prepared.frame, "cracked") == methods
+    assert able(methods, none, "cracked") == {"procedural": 2, "text": 1}
+    assert "no real rare training image, so image stand aside" in capsys.readouterr().out
+    rows = planned(tmp_path, prepared._replace(frame=none), count=9, methods=methods)
+    assert rows["method"].value_counts().to_dict() == {"procedural": 6, "text": 3}
+    with pytest.raises(UserError, match=r"generate\.methods: image, transplant need a real rare training image"):
+        able({"image": 1, "transplant": 1}, none, "cracked")
 
 
 def test_a_transplant_is_planned_with_a_donor_and_a_recipient_of_the_same_size(tmp_path: Path) -> None:

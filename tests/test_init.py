@@ -57,7 +57,7 @@ def test_the_recipe_is_that_of_the_embedded_model(here):
         (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "parts" / f"{name}.png").touch()
     made = config.load_config(write_config("parts"))
-    known = config.load_config(Path(__file__).parents[1] / "configs" / "embedded.yaml")
+    known = config.load_config(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
     every = {"checkpoint_every": made.finetune.checkpoint_every, "validate_every": made.finetune.validate_every}
     assert made.finetune == known.finetune.model_copy(update=every)
     # cracks are for panels alone; the model's methods keep their proportions

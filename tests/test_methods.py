@@ -27,7 +27,7 @@ def config(tmp_path: Path, **generate: Any) -> Config:
 def test_what_is_not_named_is_not_used(tmp_path: Path) -> None:
     for methods, draws in (({"procedural": 1}, False), ({"transplant": 1, "procedural": 2}, False), ({"image": 1}, True)):
         found = config(tmp_path, methods=methods)
-        assert found.generate.methods == methods and found.draws == draws
+        assert found.generate.methods == methods and found.draws_with_model == draws
     assert config(tmp_path).generate.methods == {"text": 1.0}
 
 
@@ -36,7 +36,7 @@ def test_methods_that_mean_the_same_are_written_alike(tmp_path: Path) -> None:
     weights = dict.fromkeys(reversed(base.OWN), 1.0)
     assert list(config(tmp_path, methods=weights).generate.methods) == list(base.OWN)
     zero = config(tmp_path, methods={"text": 0, "procedural": 1})
-    assert zero == config(tmp_path, methods={"procedural": 1.0}) and not zero.draws
+    assert zero == config(tmp_path, methods={"procedural": 1.0}) and not zero.draws_with_model
     assert base.ordered(["zeta", "controlnet", "alpha", "text", "text"]) == ["text", "controlnet", "alpha", "zeta"]
 
 
@@ -64,13 +64,13 @@ def test_what_a_method_needs_is_asked_for_when_it_is_used(tmp_path: Path, method
     with pytest.raises(UserError, match=rf"generate\.methods\.{method} needs {needed[method]}"):
         parse(tree)
     tree["generate"]["methods"] = {method: 0, "text": 1}
-    assert parse(tree).draws
+    assert parse(tree).draws_with_model
 
 
 def test_a_configuration_is_read_without_the_heavy_libraries() -> None:
     """torch and diffusers take seconds: a mistake in a configuration should be named at once."""
-    code = "import sys; from synthimg.config import load_config; config = load_config('configs/embedded.yaml'); "
-    code += "assert config.draws; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
+    code = "import sys; from synthimg.config import load_config; config = load_config('configs/quickstart.yaml'); "
+    code += "assert config.draws_with_model; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     root = Path(__file__).parents[1]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert found.stdout.strip() == "[]"

@@ -14,6 +14,7 @@ import pytest
 from fake_run import fake_run, rewrite_metrics
 
 from synthimg.errors import UserError
+from synthimg.evaluation.judged import judged_parts
 from synthimg.evaluation.results_file import read_results
 from synthimg.reporting import charts, gallery, subgroups
 from synthimg.reporting.formats import percentage, times
@@ -104,7 +105,7 @@ def test_how_many_real_images_the_accepted_ones_start_from(tmp_path: Path) -> No
 
 def test_images_that_changed_sides_are_counted_and_shown(tmp_path: Path) -> None:
     config = fake_run(tmp_path)
-    path = config.folder / "evaluate" / "predictions.parquet"
+    path = config.folder / "classify" / "predictions.parquet"
     predictions = pd.read_parquet(path)
     rare = sorted(set(predictions.id[(predictions.split == "test") & (predictions.label == "defective")]))
     found = {"synthetic": set(rare[:3]), "oversampled": set(rare[2:4])}
@@ -114,8 +115,7 @@ def test_images_that_changed_sides_are_counted_and_shown(tmp_path: Path) -> None
     html = (config.folder / "report.html").read_text()
     assert f"Of {len(rare)} real defective test images, 1 are found both by the best control" in html
     assert "2 only with them, 1 no longer with them" in html
-    records = pd.read_parquet(config.folder / "dataset" / "records.parquet")
-    assert gallery.turned(config.folder, records, "defective", None) is None
+    assert gallery.turned(judged_parts(config), "defective", None) is None
 
 
 def test_attributes_that_are_not_followed_or_not_measured_are_named(tmp_path: Path) -> None:

@@ -340,8 +340,10 @@ def test_what_is_missing_in_a_split_is_named():
     splits.check_splits(frame[1:], "a", budget=0)
     for gone, words in ((0, "'a' in train"), (1, "'a' in test"), (3, r"classes \(they set the threshold\) in validation"),
                         (4, "other classes in test")):  # fmt: skip
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=rf"^dataset\.split: .*{words}; raise dataset\.split\."):
             splits.check_splits(frame.drop(gone), "a", 3)
+        with pytest.raises(UserError, match=f"^folds: .*{words}; choose fewer folds or add groups"):
+            splits.check_splits(frame.drop(gone).assign(fold=0), "a", 3)
 
 
 @settings(max_examples=60, deadline=None)

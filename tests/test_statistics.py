@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from synthimg.metrics.comparison import Outcome, arrange, compare_arms, describe, gain, levels
 from synthimg.metrics.compliance import assess_compliance
 from synthimg.metrics.recall import gap_closed, interval, mcnemar, rates, resample, threshold_at
-from synthimg.metrics.repeats import difference
 
 DRAWS, GROUPS, SIZE = 400, 60, 4
 
@@ -70,13 +69,6 @@ def test_the_interval_of_a_share_of_requests_is_wilsons() -> None:
     share = assess_compliance(asked, found, ["a", "b"])
     # (0.8 + z^2/20 -+ z sqrt(0.016 + z^2/400)) / (1 + z^2/10) with z = 1.96
     assert share["ci95"] == pytest.approx([0.4902, 0.9433], abs=1e-4)
-
-
-def test_the_variance_over_redrawn_splits_is_corrected_by_test_over_training_images() -> None:
-    """Differences 0, 0.1, 0.2: variance 0.01; t of two degrees of freedom 4.3027; (1/3 + 0.25) of the variance."""
-    found = difference([0.5, 0.6, 0.7], [0.5, 0.5, 0.5], 0.25)
-    reach = 4.3027 * np.sqrt((1 / 3 + 0.25) * 0.01)
-    assert found["ci95"] == pytest.approx([0.1 - reach, 0.1 + reach], abs=1e-4)
 
 
 @st.composite

@@ -18,7 +18,7 @@ import tiny
 from PIL import Image
 
 from synthimg import cli
-from synthimg.config import Config, parse
+from synthimg.config import Config, Part, parse
 from synthimg.core import stage
 from synthimg.errors import UserError
 from synthimg.pipeline import STAGES, run
@@ -26,7 +26,7 @@ from synthimg.stages.finetune import digest_of_base
 from synthimg.stages.prepare import prepare_dataset
 from synthimg.tools.store import free_store, list_runs
 
-FOLDERS = ("dataset", "finetune", "generate", "filter", "evaluate")
+FOLDERS = ("dataset", "finetune", "generate", "filter", "classify", "evaluate")
 SMALL: dict[str, Any] = {"finetune": {"steps": 1, "tracker": "none"}, "generate": {"count": 4, "steps": 2, "batch_size": 2}}
 
 
@@ -99,12 +99,12 @@ def test_what_others_read_stays_where_it_is(first: Config) -> None:
 
 
 class Watched(Config):
-    """Notes which sections a stage reads; `draws` stands for what it needs of generate.methods."""
+    """Notes which sections a stage reads; `draws_with_model` stands for what it needs of generate.methods."""
 
     def __getattribute__(self, name: str) -> Any:
         if name in Config.model_fields and not _quiet:
             _seen.add(name)
-        if name == "draws":
+        if name == "draws_with_model":
             _quiet.append(name)
             try:
                 return super().__getattribute__(name)
@@ -117,17 +117,25 @@ _seen: set[str] = set()
 _quiet: list[str] = []
 
 
-@pytest.mark.parametrize("model", [True, False])
-def test_every_section_that_a_stage_reads_is_in_its_key(model: bool, place: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["model", "no model", "part"])
+def test_every_section_that_a_stage_reads_is_in_its_key(case: str, place: Path, tmp_path: Path) -> None:
     """Else runs that differ in it would take each other's work for their own."""
-    config = named("watched", place, tmp_path) if model else without_model("watched", place, tmp_path)
-    watched = Watched.model_validate(config.model_dump())
-    for (name, work), folder in zip(STAGES.items(), FOLDERS, strict=False):
+    config = (named if case == "model" else without_model)("watched", place, tmp_path)
+    if case == "part":
+        config = config.model_copy(update={"folds": 3, "draws": 2, "part": Part(fold=1, draw=1)})
+    watched, whole = (Watched.model_validate(one.model_dump()) for one in (config, config.model_copy(update={"part": None})))
+    stages = [item for item in zip(STAGES.items(), FOLDERS, strict=False) if item[1] != "evaluate" or case != "part"]
+    for (name, work), folder in stages:
         _seen.clear()
-        work(watched)
-        manifest = json.loads((config.folder / folder / "manifest.json").read_text())
-        # prepare looks at the axes only to refuse unknown ones
-        exempt = {"name", "outputs"} | ({"generate"} if name == "prepare" else set())
+        work(whole if name == "prepare" else watched)
+        root = config.root if name in ("prepare", "evaluate") else config.folder
+        manifest = json.loads((root / folder / "manifest.json").read_text())
+        # prepare looks at axes and pairs only to refuse unknown ones; folds and draws are in its key, which others have in
+        # theirs; and a run that is one part is none of several
+        exempt = {"name", "outputs", "folds", "draws"} | ({"generate", "evaluate", "part"} if name == "prepare" else set())
+        exempt |= set() if case == "part" else {"part"}
+        if name in ("prepare", "evaluate") or case == "part":
+            assert {"folds"} <= set(manifest["config"]), name
         assert _seen - exempt <= set(manifest["config"]), name
 
 

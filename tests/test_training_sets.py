@@ -125,6 +125,6 @@ def test_a_head_is_the_optimum_of_its_arms_training_set(run_of_heads: Path, arm:
 def test_no_two_arms_learn_the_same(run_of_heads: Path) -> None:
     predictions = pd.read_parquet(run_of_heads / "classify" / "predictions.parquet")
     found = {arm: part["score"].to_numpy() for arm, part in predictions.groupby("arm", sort=False)}
-    assert len(found) == 12
+    assert len(found) == 18
     for arm, other in combinations(found, 2):
         assert np.abs(found[arm] - found[other]).max() > 1e-3, (arm, other)

@@ -141,9 +141,13 @@ def test_caveats_of_counts(key: str, value: int, words: str) -> None:
 def test_few_seeds() -> None:
     metrics = fake_metrics()
     metrics["recall"]["seeds"] = 1
-    assert "trained with 1 seed;" not in text(metrics)  # the head has one optimum
+    assert "Few repeats" not in text(metrics)  # the head has one optimum
     metrics["recall"] |= {"classifier": "finetune", "steps": 400}
-    assert "trained with 1 seed;" in text(metrics)
+    assert "Few repeats: each arm was trained 1 time; 5 or more are usual." in text(metrics)
+    metrics["n"]["parts"] = 4
+    assert "each arm was trained 4 times;" in text(metrics)
+    metrics["n"]["parts"] = 5  # folds and draws count: each has a classifier of its own
+    assert "Few repeats" not in text(metrics)
 
 
 def test_short_training() -> None:

@@ -142,7 +142,7 @@ def check_splits(frame: pd.DataFrame, rare: str, budget: int | None = None) -> N
     """Refuse splits on which recall at a fixed specificity cannot be measured.
 
     Args:
-        frame: columns `label` and `split`.
+        frame: columns `label` and `split`, and `fold` where the run has folds.
         budget: with 0, no rare training image is asked for.
     """
     is_rare = frame["label"] == rare
@@ -156,7 +156,10 @@ def check_splits(frame: pd.DataFrame, rare: str, budget: int | None = None) -> N
         ("test", ~is_rare, "images of other classes"),
     ):
         if not ((frame["split"] == split) & wanted).any():
-            raise UserError(f"dataset.split: no {what} in {split}; raise dataset.split.{split} or add groups")
+            key, mend = (
+                ("folds", "choose fewer folds") if "fold" in frame else ("dataset.split", f"raise dataset.split.{split}")
+            )
+            raise UserError(f"{key}: no {what} in {split}; {mend} or add groups")
 
 
 def _fill(sizes: dict[str, int], shares: dict[str, float]) -> dict[str, str]:

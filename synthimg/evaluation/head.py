@@ -7,6 +7,7 @@ probabilities = fit_head(TrainingSet(ready(features), labels, counts), classes, 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from ..core.seeds import derive
 from ..data.prepared import Prepared
 from ..vision.features import Features
 from ..vision.views import Symmetry
-from .arms import Balance, TrainingSet, arms_of
+from .arms import Arm, Balance, TrainingSet, arms_of
 from .inputs import (
     SPLITS,
     Rows,
@@ -81,8 +82,7 @@ def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: l
     arms = arms_of(config.evaluate.arms, config.evaluate.beside)
 
     @cache
-    def trained(name: str, seed: int, only: tuple[str, ...]) -> Probabilities:
-        arm = arms[name]
+    def trained(arm: Arm, name: str, seed: int, only: tuple[str, ...]) -> Probabilities:
         training = assemble(arm, material, list(only), config.evaluate.synthetic_weight)
         if arm.resample:
             training = arm.resample(training, derive(seed, name))
@@ -92,7 +92,10 @@ def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: l
         arm = arms[name]
         # what is not drawn by chance has one optimum, which need not be sought again for every seed
         chance = arm.resample or arm.mix or arm.balance == "draws"
-        return trained(name, derive(config.seed, "classifier", number) if chance else 0, tuple(only))
+        # nor for an arm that differs in its one-class score alone
+        alike = replace(arm, words="", title="", one_class=None)
+        seed, own = derive(config.seed, "classifier", number) if chance else 0, name if arm.resample else ""
+        return trained(alike, own, seed, tuple(only) if arm.synthetic else ())
 
     return fit
 

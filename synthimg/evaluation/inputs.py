@@ -57,7 +57,9 @@ def views_of(config: Config, data: Prepared, rows: Rows) -> list[Iterator[Pixels
 def features_of(config: Config, parts: Iterable[Pixels], extractor: Extractor = "efficientnet-lite0") -> Features:
     """Features of images, kept in the outputs folder: whatever meets the same images finds them there."""
     folder, device = Path(config.outputs) / CACHE / "features", choose_device(config.device)
-    return cached(parts, folder, extractor, device, config.evaluate.inception_weights)
+    # the filter, whose key has no section `evaluate`, asks for the other extractor
+    weights = config.evaluate.inception_weights if extractor == "inception" else None
+    return cached(parts, folder, extractor, device, weights)
 
 
 def real_features(config: Config, data: Prepared, extractor: Extractor = "efficientnet-lite0") -> Features:

@@ -61,6 +61,7 @@ def trained_on(parts: Sequence[Judged], arm: Arm) -> dict[str, int]:
     used = [part.frame["split"].isin(splits).sum() for part in parts]
     rare = [len(part.rare(*splits)) for part in parts]
     other = [int(both) - one for both, one in zip(used, rare, strict=True)]
+    rare = rare if arm.classified else [0]  # a one-class score alone sees ordinary images only
     synthetic = [len(used_images(part)) if arm.synthetic else 0 for part in parts]
     return {"rare": _mean(rare), "other": _mean(other), "synthetic": _mean(synthetic)}
 

@@ -105,7 +105,9 @@ def trained_arms(config: Config, frame: pd.DataFrame, accepted: int) -> dict[str
     splits = frame.loc[frame["label"] == config.dataset.rare_class, "split"]
     asked = arms_of(settings.arms, settings.beside)
     rare, reserve = bool((splits == "train").any()), bool((splits == "reserve").any())
-    return available(asked, settings.classifier, accepted=accepted > 0, reserve=reserve, rare=rare)
+    # a fold in which no picture passed the filter trains without any: left out, its test images would be, too
+    synthetic = accepted > 0 or (config.part is not None and rare)
+    return available(asked, settings.classifier, accepted=synthetic, reserve=reserve, rare=rare)
 
 
 def trained(

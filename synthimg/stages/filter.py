@@ -27,6 +27,7 @@ from ..core.stage import check, enter, finish, is_done, key, over_parts, require
 from ..data import consent
 from ..data.generated import pictures, plan
 from ..data.prepared import load, prompts_of
+from ..data.splits import is_there
 from ..evaluation.arms import TrainingSet
 from ..evaluation.head import fit_head, power_normaliser
 from ..evaluation.inputs import features_of, real_features
@@ -77,9 +78,24 @@ def filter_images(config: Config) -> Path:
     values = measured(pictures(run, ids, config.resolution), names)
     table, threshold = decide(config, data.frame, prompts_of(config), rows, values, synthetic, features)
     write_table(folder / "decisions.parquet", table)
-    sides = Real(data.frame.iloc[train], features.training), Real(data.frame.iloc[validation], features.held_out)
+    held_out = alike_rare(config, data.frame)
+    sides = Real(data.frame.iloc[train], real[train]), Real(data.frame.iloc[held_out], real[held_out])
     judge_relevance(config, rows.assign(accepted=table["accepted"]), synthetic, *sides, folder)
     return finish(folder, wanted, started, {"copy_threshold": threshold})
+
+
+def alike_rare(config: Config, frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Rows of the images among which the relevance test ranks the rare training images: those of validation.
+
+    With a deployment, rare training images come from elsewhere. Then these do, too, from the same fold: among images from
+    there a rare one would be told by where it comes from.
+    """
+    if not config.dataset.deployment or config.part == "final":
+        return np.flatnonzero(frame["split"] == "validation")
+    held_out = frame["split"].isin(["validation", "unused"])
+    if config.part and config.folds > 1:
+        held_out = frame["fold"] == (config.part.fold + 1) % config.folds
+    return np.flatnonzero(held_out & ~is_there(frame, config.dataset.deployment))
 
 
 def copied(config: Config) -> float | None:

@@ -22,7 +22,7 @@ RARE = 0.5
 """A class with less than this share of an equal part is called rare."""
 
 RECIPE = """
-# Much of configs/embedded.yaml, the embedded base's recipe, found on one data set of two classes; with a larger base take
+# Much of configs/quickstart.yaml, the embedded base's recipe, found on one data set of two classes; with a larger base take
 # that of configs/sd15-lora.yaml instead.
 finetune:
   method: full

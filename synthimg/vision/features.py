@@ -8,7 +8,7 @@ The networks are those of backbone.py. Scores of `efficientnet-lite0` are never 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +22,7 @@ from tqdm import tqdm
 from ..config import Evaluate
 from ..core.device import CPU
 from ..core.files import write_array
+from ..core.stage import alone
 from .backbone import inception_file, inception_weights, lite, normalise, resize
 
 Extractor = Literal["efficientnet-lite0", "inception"]
@@ -99,28 +100,24 @@ def cached(
     extractor: Extractor = "efficientnet-lite0",
     device: torch.device = CPU,
     weights: str | None = None,
-    also: Sequence[Path] = (),
 ) -> Features:
     """`extract` over parts of a large set, each kept in a file of its own, so that a killed run loses one part at most.
 
-    The files are named by extractor and picture content: they cannot be stale, and any stage finds the same parts.
+    The files are named by all that the features follow from: extractor, pictures, kind of device, and torch's version. One
+    process at a time works in the folder, so that those of several parts of a run do not extract the same twice.
 
     Args:
         parts: at least one uint8 [N, H, W, 3], such as `chunks` gives.
-        also: folders of earlier stages whose files are used, never written, where they hold the same pictures.
     """
-    return np.concatenate([_cached_part(part, folder, extractor, device, weights, also) for part in parts])
+    facts = f"{device.type}, {torch.__version__}"
 
+    def found(pixels: Pixels) -> Features:
+        pixels = np.ascontiguousarray(pixels)
+        content = hashlib.sha256(f"{facts}, {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
+        file = folder / f"{extractor}-{content[:24]}.npy"
+        with alone(folder):
+            if not file.exists():
+                write_array(file, extract(pixels, extractor, device=device, weights=weights))
+        return np.asarray(np.load(file, allow_pickle=False), np.float32)
 
-def _cached_part(
-    pixels: Pixels, folder: Path, extractor: Extractor, device: torch.device, weights: str | None, also: Sequence[Path]
-) -> Features:
-    pixels = np.ascontiguousarray(pixels)
-    content = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    name = f"{extractor}-{content[:24]}.npy"
-    for place in (folder, *also):
-        if (place / name).exists():
-            return np.asarray(np.load(place / name, allow_pickle=False), np.float32)
-    found = extract(pixels, extractor, device=device, weights=weights)
-    write_array(folder / name, found)
-    return found
+    return np.concatenate([found(part) for part in parts])
