@@ -224,6 +224,11 @@ class Evaluate(Section):
     """How much a synthetic image counts in training beside a real one."""
     beside: ControlName = "real"
     """The control whose training set and treatment of imbalance the synthetic images, and the oracle's, join; of `arms`."""
+    choose: bool = False
+    """Choose inside each part's training groups, by inner cross-validation with linear heads, the control to compare with
+    and how synthetic images are used: none, those of which methods, at which weight, beside which control. The two chosen
+    ones are compared. Arms with RandAugment cannot be chosen. `synthetic_weight` is one of the weights tried, and `beside`
+    serves where the chosen control can take no images, or too few rare ones are there to choose by."""
     specificity: Annotated[float, Field(gt=0, lt=1)] = 0.95
     bootstrap: Positive = 2000
     portions: bool = True

@@ -61,13 +61,17 @@ def headed(config: Config, data: Prepared, accepted: list[str]) -> Fit:
     Args:
         accepted: ids of all synthetic images that any fit may use, in plan order.
     """
-    extracted = Extracted(
+    return heads(config, data.frame, extracted_of(config, data, accepted), accepted)
+
+
+def extracted_of(config: Config, data: Prepared, accepted: list[str]) -> Extracted:
+    """The features of a part's images."""
+    return Extracted(
         real_features(config, data),
-        lambda: augmented(config, data),
-        lambda which: symmetric_features(config, data, which),
+        cache(lambda: augmented(config, data)),
+        cache(lambda which: symmetric_features(config, data, which)),
         synthetic_features(config, accepted),
     )
-    return heads(config, data.frame, extracted, accepted)
 
 
 def heads(config: Config, frame: pd.DataFrame, extracted: Extracted, accepted: list[str]) -> Fit:

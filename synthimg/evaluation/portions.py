@@ -12,6 +12,7 @@ import pandas as pd
 
 from ..core.seeds import derive
 from ..metrics.comparison import Outcome, Test, gain
+from .choice import used_images
 from .judged import Judged
 
 GROWING, WITHOUT, EQUALS = "size ", "without ", " = "
@@ -45,7 +46,7 @@ def measure_portions(
         full: the synthetic arm with all of them; `control`: the best control.
         outcomes: the synthetic arm with each portion that all parts of the run have.
     """
-    rare, accepted = _mean([len(part.rare("train")) for part in parts]), _mean([len(part.accepted) for part in parts])
+    rare, accepted = _mean([len(part.rare("train")) for part in parts]), _mean([len(used_images(part)) for part in parts])
     sizes: list[dict[str, Any]] = []
     without: list[dict[str, Any]] = []
     held = [{portion.name: len(portion.ids) for portion in _again(part)} for part in parts]
@@ -63,7 +64,7 @@ def measure_portions(
 
 
 def _again(part: Judged) -> list[Portion]:
-    return portions_of(part.accepted, len(part.rare("train")), part.config.seed)
+    return portions_of(used_images(part), len(part.rare("train")), part.config.seed)
 
 
 def _gain(ours: Outcome, theirs: Outcome, test: Test, parts: Sequence[Judged]) -> dict[str, Any]:

@@ -242,7 +242,7 @@ class Matched(Section):
     """The comparison where every arm's threshold gives the wanted specificity on the test images themselves."""
 
     best_control: str
-    """The control with the highest recall there."""
+    """`chosen control` with `evaluate.choose`, else the control with the highest recall there."""
     recall: dict[str, float]
     """Recall of every arm, a mean over the seeds."""
     gain: Change
@@ -269,6 +269,36 @@ class Curve(Section):
     """The best control, `synthetic` and `oracle`."""
 
 
+class InnerScore(Section):
+    """A candidate in inner cross-validation."""
+
+    name: str
+    """A control, or how synthetic images are used; `none` is the chosen control alone."""
+    auc: float
+    """How often a held-out rare training image outscores a held-out ordinary one."""
+    behind: float
+    """AUC of the best candidate less its own."""
+    error: float
+    """Standard error of that difference; within one, the candidate of least effort is chosen."""
+    chosen: bool
+    """Whether it is the chosen one."""
+
+
+class Choices(Section):
+    """What was chosen inside the training groups of each part of the run."""
+
+    controls: dict[str, int]
+    """Number of parts in which each control was chosen."""
+    recipes: dict[str, int]
+    """Number of parts in which synthetic images were used in each way; `none`: not at all."""
+    notes: dict[str, int]
+    """Number of parts in which something kept from choosing as usual, by what it was."""
+    inner_controls: list[InnerScore]
+    """The controls in the first part, least effort first."""
+    inner_recipes: list[InnerScore]
+    """The ways to use synthetic images in the first part, least effort first."""
+
+
 class Recall(Section):
     """Recall of the rare class on real test images, by arm: the answer."""
 
@@ -287,13 +317,16 @@ class Recall(Section):
     batch_size: int | None
     """Images a step of a fine-tuned backbone; null for other classifiers."""
     synthetic_weight: float
-    """How much a synthetic image counts beside a real one."""
+    """How much a synthetic image counts beside a real one, where no weight is chosen."""
     beside: str
-    """The control that the synthetic images, and the oracle's real ones, join."""
+    """The control that the synthetic images, and the oracle's real ones, join, where none is chosen."""
+    choice: Choices | None = None
+    """What was chosen inside the training groups; null without `evaluate.choose`."""
     arms: dict[str, ArmResult]
     """Results by arm."""
     best_control: str | None
-    """The control with the highest `recall_at_specificity`; null without controls."""
+    """The control that the gain is measured against: `chosen control` with `evaluate.choose`, else the one with the highest
+    `recall_at_specificity`; null without controls."""
     gain: Change | None
     """`recall_at_specificity`, synthetic minus best control; null where one of them is missing."""
     oracle_gap_closed: float | None

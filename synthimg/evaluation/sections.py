@@ -17,6 +17,7 @@ from ..metrics.compliance import assess_compliance
 from ..metrics.quality import Sides
 from ..vision.features import Extractor
 from .arms import Arm
+from .choice import used_images
 from .inputs import real_features, synthetic_features
 from .judged import Judged
 from .names import METRICS
@@ -61,7 +62,7 @@ def trained_on(parts: Sequence[Judged], arm: Arm) -> dict[str, int]:
     rare = [len(part.rare(*splits)) for part in parts]
     other = [int(both) - one for both, one in zip(used, rare, strict=True)]
     rare = rare if arm.classified else [0]  # a one-class score alone sees ordinary images only
-    synthetic = [len(part.accepted) if arm.synthetic else 0 for part in parts]
+    synthetic = [len(used_images(part)) if arm.synthetic else 0 for part in parts]
     return {"rare": _mean(rare), "other": _mean(other), "synthetic": _mean(synthetic)}
 
 

@@ -13,6 +13,8 @@ from ..core.seeds import derive
 from .recall import Array, auc, aucs, gap_closed, interval, majority, mcnemar, rates, resample, threshold_at
 
 NOT_CONTROLS = ("synthetic", "oracle")
+CHOSEN = "chosen control"
+"""The arm that repeats, in each part of a run, the control which was chosen inside its training groups."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ def compare_arms(
     """`arms`, `best_control`, `gain`, `oracle_gap_closed` and `common` of metrics.json.
 
     The best control is the arm without synthetic or reserve images that does best on the test set itself. Choosing it
-    there can only make the gain smaller: conservative where recall is called raised, not where it is called lowered.
+    there can only make the gain smaller: conservative where recall is called raised, not where it is called lowered. Where
+    one was chosen before, without the test set, it is that one.
     Intervals resample the test pictures alone, averaged over the seeds; they know nothing of another split, fine-tuning
     or generation.
 
@@ -71,7 +74,7 @@ def compare_arms(
     """
     described = {name: describe(outcome, test) for name, outcome in arms.items()}
     scored = {name: arm["recall_at_specificity"]["mean"] for name, arm in described.items()}
-    controls = [name for name in arms if name not in not_controls]
+    controls = [CHOSEN] if CHOSEN in arms else [name for name in arms if name not in not_controls]
     best = max(controls, key=lambda name: scored[name]) if controls else None
     found: dict[str, Any] = {
         "arms": described, "best_control": best, "gain": None, "oracle_gap_closed": None,

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..evaluation.arms import in_order
+from ..evaluation.choice import in_parts
 from ..evaluation.results import ArmResult, Recall
 from .charts import Dot
 from .formats import compact, interval, number, percentage, range95, share, signed, times
@@ -29,7 +30,7 @@ def render(template: str, **context: Any) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (number, signed, interval, compact, share, range95, times, percentage)
+    filters = (number, signed, interval, compact, share, range95, times, percentage, in_parts)
     environment.filters.update({function.__name__: function for function in filters})
     return environment.get_template(template).render(**context).encode()
 

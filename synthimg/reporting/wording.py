@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..evaluation.choice import in_parts
 from ..evaluation.results import Change, Results
 from .formats import count, interval, number, percent, signed
 from .judge import Judgement, judgement_of, mean_of, oracle_lead, unconfirmed
@@ -78,14 +79,14 @@ def verdict_on(results: Results) -> Verdict:
     if judgement == "not measured" or best is None or gain is None:
         return Verdict("not measured", _not_measured(results), "", [], list(_few(results)))
     run = _Compared(results, best, gain, judgement)
-    facts = (_matched(results), _default_threshold(run), _others(run), _oracle(run))
+    facts = (_chosen(results), _matched(results), _default_threshold(run), _others(run), _oracle(run))
     context = [text for text in facts if text]
-    caveats = [*_strength(run), *_thresholds(run), *_few(results), _scope(results)]
+    caveats = [*_strength(run), *_thresholds(run), *_few(results), *_unchosen(results), _scope(results)]
     return Verdict(judgement, _headline(run), _price(results), context, caveats)
 
 
 def control_name(results: Results) -> str:
-    """The best control in words."""
+    """The control that the gain is measured against, in words."""
     best = results.recall.best_control
     return results.recall.arms[best].title if best else "no control"
 
@@ -94,7 +95,7 @@ def _headline(run: _Compared) -> str:
     recall, rare, gain = run.results.recall, run.results.rare_class, run.gain
     before, after = run.means("recall_at_specificity")
     without, along = run.means("specificity_at_threshold")
-    against = f"the best control, {control_name(run.results)}"
+    against = control_name(run.results) if recall.choice else f"the best control, {control_name(run.results)}"
     wanted = f"at thresholds set for specificity {recall.specificity:g} on validation"
     at = f"{wanted} (on test {without} without, {along} with)"
     change = f"{signed(gain.mean)}, {interval(gain.ci95)}"
@@ -170,13 +171,28 @@ def _price(results: Results) -> str:
     return f"The change in false alarms (specificity {signed(change.mean)}, {interval(change.ci95)}) is within chance."
 
 
+def _chosen(results: Results) -> str:
+    """What was chosen without the test images, and the control that does best on them all the same."""
+    recall = results.recall
+    if not recall.choice:
+        return ""
+    used = in_parts(recall.choice.recipes, results.n.parts)
+    scored = {name: mean_of(results, name, "recall_at_specificity") for name, arm in recall.arms.items() if arm.control}
+    best = max((name for name in scored if name != recall.best_control), key=lambda name: scored[name], default=None)
+    text = f"Chosen inside the training groups, synthetic images: {used}."
+    if not best:
+        return text
+    title, most = recall.arms[best].title, number(scored[best])
+    return f"{text} Of all controls, {title} does best on the test images themselves, with a recall of {most}."
+
+
 def _matched(results: Results) -> str:
     """The comparison that false alarms cannot explain."""
     matched = results.recall.matched
     if not matched:
         return ""
     recall, best, gain = matched.recall, matched.best_control, matched.gain
-    title = results.recall.arms[best].title
+    control = "the chosen control" if results.recall.choice else f"the best control there, {results.recall.arms[best].title}"
     before, after = number(recall[best]), number(recall["synthetic"])
     lead, share = oracle_lead(matched), ""
     if lead >= LEAST_LEAD:
@@ -187,7 +203,7 @@ def _matched(results: Results) -> str:
         share = f" The oracle has {number(recall['oracle'])} there, too little more for a share of it to mean anything."
     return (
         f"Where every threshold gives specificity {results.recall.specificity:g} on the test images themselves, "
-        f"recall is {before} with the best control there, {title}, and {after} with synthetic images "
+        f"recall is {before} with {control}, and {after} with synthetic images "
         f"({signed(gain.mean)}, {interval(gain.ci95)}).{share}"
     )
 
@@ -238,7 +254,7 @@ def _strength(run: _Compared) -> Iterator[str]:
     if judgement in ("raised", "lowered") and p is not None and p >= 0.05:
         yield f"The exact McNemar test on the rare test images does not confirm the change (p = {p:.2f})."
     controls = sum(arm.control for arm in arms.values())
-    if judgement == "lowered" and controls > 1:
+    if judgement == "lowered" and controls > 1 and not recall.choice:
         yield f"The control is the best of {controls} on these same test images, which makes a loss look larger than it is."
     if "oracle" in arms and recall.oracle_gap_closed is None:
         oracle = number(mean_of(results, "oracle", "recall_at_specificity"))
@@ -284,6 +300,13 @@ def _few(results: Results) -> Iterator[str]:
             )
     if 0 < n.accepted < FEW_ACCEPTED * n.parts:
         yield f"Few synthetic images: {n.accepted} were accepted of {n.generated} made{_per_part(results)}."
+
+
+def _unchosen(results: Results) -> Iterator[str]:
+    """What kept from choosing as usual."""
+    choice, parts = results.recall.choice, results.n.parts
+    for note, often in (choice.notes if choice else {}).items():
+        yield f"{note[0].upper()}{note[1:]}" + ("." if parts == 1 else f" (in {often} of {parts} parts).")
 
 
 def _per_part(results: Results) -> str:

@@ -25,10 +25,12 @@ from ..data import consent, generated
 from ..data.prepared import load
 from ..data.splits import check_splits
 from ..evaluation.arms import ARMS, GROUP, Arm, arms_of, available, parts_of
+from ..evaluation.choice import Choice, applied, write_choice
+from ..evaluation.choose import make_choice
 from ..evaluation.custom import custom_fit
 from ..evaluation.distance import with_distance
 from ..evaluation.finetune import finetuned
-from ..evaluation.head import headed
+from ..evaluation.head import extracted_of, headed
 from ..evaluation.outcomes import tables_of
 from ..evaluation.portions import portions_of
 from ..evaluation.training import Fit, Probabilities
@@ -40,7 +42,7 @@ FITS = {"head": headed, "finetune": finetuned}
 
 @over_parts
 def classify_images(config: Config) -> Path:
-    """Write predictions.parquet and thresholds.parquet to `<part>/classify/`; portions.parquet, if asked for.
+    """Write predictions.parquet and thresholds.parquet to `<part>/classify/`; choice.json and portions.parquet where asked.
 
     Raises:
         UserError: the folder is another configuration's, an earlier stage has not finished, consent to an image has
@@ -55,11 +57,20 @@ def classify_images(config: Config) -> Path:
     enter(folder, wanted)
     if is_done(folder, wanted):
         return folder
-    arms, accepted = trained_arms(config, data.frame, len(made)), list(made["id"])
+    arms, choice = trained_arms(config, data.frame, len(made)), None
+    if config.evaluate.choose:
+        choice = make_choice(config, data.frame, extracted_of(config, data, list(made["id"])), made, arms)
+        config, made, arms = settled(choice, config, made, arms)
+    accepted = list(made["id"])
     fit = with_distance(FITS.get(config.evaluate.classifier, custom_fit)(config, data, accepted), config, data)
     saved = folder / "checkpoints" / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]
     found = trained(config, [(arm, arm, accepted) for arm in arms], fit, saved)
     predictions, thresholds = tables_of(config, data.frame, found)
+    if choice:
+        predictions, thresholds = (
+            choice.added(table, "synthetic" in config.evaluate.arms) for table in (predictions, thresholds)
+        )
+        write_choice(folder, choice)
     write_table(folder / "predictions.parquet", predictions)
     write_table(folder / "thresholds.parquet", thresholds)
     if config.evaluate.portions and "synthetic" in arms:
@@ -82,6 +93,14 @@ def made_from(config: Config) -> dict[str, Any]:
     if settings.classifier not in FITS:
         code["classifier"] = extensions.source_of(settings.classifier, "evaluate.classifier")
     return wanted | {"code": {name: digest(file) for name, file in code.items()}}
+
+
+def settled(
+    choice: Choice, config: Config, made: pd.DataFrame, arms: dict[str, Arm]
+) -> tuple[Config, pd.DataFrame, dict[str, Arm]]:
+    """The configuration, the images and the arms to train as they are by a choice."""
+    left = {name: arm for name, arm in arms.items() if choice.recipe.methods or not arm.synthetic}
+    return applied(config, choice.recipe), choice.used(made), left
 
 
 def trained_arms(config: Config, frame: pd.DataFrame, accepted: int) -> dict[str, Arm]:

@@ -18,7 +18,8 @@ from ..core.seeds import derive
 from ..core.stage import check, enter, finish, is_done, key, require
 from ..data import consent, generated
 from ..data.prepared import prompts_of
-from ..evaluation.arms import arms_of
+from ..evaluation.arms import Arm, arms_of
+from ..evaluation.choice import chosen_arm, read_choice, summary
 from ..evaluation.judged import Judged, judged_parts
 from ..evaluation.names import METRICS
 from ..evaluation.outcomes import pooled, test_images
@@ -28,7 +29,7 @@ from ..evaluation.results import Results
 from ..evaluation.results_file import write_results
 from ..evaluation.sections import counts, followed, scored_outside, sides_of, trained_on
 from ..evaluation.subgroups import check_pairs, subgrouped
-from ..metrics.comparison import Outcome, Test, compare_arms
+from ..metrics.comparison import CHOSEN, Outcome, Test, compare_arms
 from ..metrics.prevalence import in_the_field
 from ..metrics.quality import assess
 from ..vision.features import Extractor, choose
@@ -87,6 +88,9 @@ def compared(config: Config, parts: list[Judged], judged: dict[str, Outcome], te
     """The section `recall` of metrics.json."""
     settings = config.evaluate
     arms = arms_of(settings.arms, settings.beside)
+    choices = [choice for part in parts if (choice := read_choice(part.classified))]
+    if choices:
+        arms[CHOSEN] = chosen_arm(choices, arms)
     shown = {name: arms[name] for name in judged}
     found = compare_arms(judged, test, settings.specificity, [name for name, arm in shown.items() if not arm.control])
     if len(parts) > 1:
@@ -94,12 +98,21 @@ def compared(config: Config, parts: list[Judged], judged: dict[str, Outcome], te
     for name, described in found["arms"].items():
         arm = shown[name]
         described |= {"title": arm.title, "control": arm.control, "n_train": trained_on(parts, arm)}
-        described["words"] = arm.words.format(beside=settings.beside, weight=settings.synthetic_weight)
+        described["words"] = described_arm(config, name, arm)
     tuned = settings.classifier == "finetune"
     return {"folds": config.folds, "draws": config.redraws, "seeds": config.trainings, "classifier": settings.classifier,
             "specificity": settings.specificity, "steps": settings.steps if tuned else None,
             "batch_size": settings.batch_size if tuned else None, "synthetic_weight": settings.synthetic_weight,
-            "beside": settings.beside, **found}  # fmt: skip
+            "beside": settings.beside, "choice": summary(choices) if choices else None, **found}  # fmt: skip
+
+
+def described_arm(config: Config, name: str, arm: Arm) -> str:
+    """What an arm is, for the report's table."""
+    settings = config.evaluate
+    if settings.choose and name == "synthetic":
+        return "trained as inner cross-validation chose in each part; where it chose no synthetic images, the chosen control"
+    beside = "the chosen control" if settings.choose else settings.beside
+    return arm.words.format(beside=beside, weight=settings.synthetic_weight)
 
 
 def without_tests(found: dict[str, Any]) -> dict[str, Any]:

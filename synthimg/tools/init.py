@@ -47,6 +47,7 @@ filter:
 evaluate:
   beside: mirrored  # mirror images; `turned` with quarter turns, too, `real` where an image has an upright
   synthetic_weight: 0.5  # of a real image
+  choose: true  # control, methods and weight, or none, by cross-validation inside the training groups
 """
 
 
