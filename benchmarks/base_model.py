@@ -90,7 +90,8 @@ def reconstruction(model: str, runs: list[Path], count: int, sheet: Path | None)
     """PSNR and Frechet distance (EfficientNet-Lite0) between prepared photographs and what the autoencoder makes of them."""
     pipeline, lines = _pipeline(model), []
     for run in runs:
-        data = prepared.load(run)
+        config = load_config(run / "config.yaml").model_copy(update={"outputs": str(run.parent), "name": run.name})
+        data = prepared.load(config)
         chosen = np.random.default_rng(0).permutation(len(data.frame))[:count]
         real = data.pixels[np.sort(chosen)]
         again = _reconstructed(pipeline, real)
@@ -99,7 +100,7 @@ def reconstruction(model: str, runs: list[Path], count: int, sheet: Path | None)
         distance = frechet_distance(extract(real), extract(again))
         low = np.quantile(psnr, 0.05)
         print(f"{run.name}: {len(real)} images, PSNR {psnr.mean():.1f} dB (5 % below {low:.1f}), Frechet {distance:.1f}")
-        rare = np.flatnonzero(data.frame["label"] == load_config(run / "config.yaml").dataset.rare_class)[:10]
+        rare = np.flatnonzero(data.frame["label"] == config.dataset.rare_class)[:10]
         lines += [np.concatenate(list(part), 1) for part in (data.pixels[rare], _reconstructed(pipeline, data.pixels[rare]))]
     if sheet:
         Image.fromarray(np.concatenate(lines)).save(sheet)

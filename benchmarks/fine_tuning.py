@@ -46,7 +46,7 @@ def measure(settings: Config) -> dict[str, Any]:
     prepare_dataset(settings)
     finetune_model(settings)
     generate_images(settings)
-    data, plan = prepared.load(settings.folder), generated.plan(settings.folder)
+    data, plan = prepared.load(settings), generated.plan(settings.folder)
     frame, cache = data.frame, Path(settings.outputs) / ".cache" / "features"
     made = cached(generated.pictures(settings.folder, list(plan["id"]), settings.resolution), cache)
     rare = (frame["label"] == settings.dataset.rare_class).to_numpy()

@@ -82,7 +82,7 @@ class Dataset(Section):
     """Cut the rare class to this many training images, drawn at random; the rest is held in reserve for the `oracle` arm.
     0: none at all, so only methods and arms that need no real rare image remain."""
     rare_groups: Positive | None = None
-    """Take the images of the budget from as few groups as hold them, but at least this many: a first batch of modules,
+    """Draw the budget from the images of as few groups as hold it, but at least this many: a first batch of modules,
     the first patients. Groups come in drawn order. Without a budget: all images of so many groups. Default: all
     groups."""
     deployment: dict[str, Annotated[list[str], Field(min_length=1)]] = {}

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from sklearn.neighbors import NearestNeighbors
+from tiny import evaluated
 
 from synthimg.config import Config, parse
 from synthimg.core.files import write_table
@@ -23,9 +24,8 @@ from synthimg.errors import UserError
 from synthimg.evaluation import distance
 from synthimg.evaluation.arms import ARMS, DEFAULT, arms_of, available, find_arm, in_order
 from synthimg.evaluation.distance import alone, averaged, memory_bank, neighbour_distance, patch_distance, with_distance
-from synthimg.evaluation.inputs import split_features
+from synthimg.evaluation.inputs import rows_of
 from synthimg.metrics.recall import threshold_at
-from synthimg.stages.evaluate import evaluate_run
 from synthimg.vision.backbone import lite, normalise, resize
 from synthimg.vision.features import LITE0_SIDE, extract
 from synthimg.vision.patches import PATCHES, WIDTH, patch_features
@@ -250,12 +250,12 @@ ASKED = ["real", "mirrored", "distance", "mirrored+distance", "patches", "outlie
 def done(tmp_path_factory: pytest.TempPathFactory) -> Config:
     settings = {**SMALL, "arms": ASKED, "beside": "mirrored+distance", "specificity": 0.75}
     config = fake_run(tmp_path_factory.mktemp("one-class"), overrides={"evaluate": settings}, planned=9, accepted=6)
-    evaluate_run(config)
+    evaluated(config)
     return config
 
 
 def scores_of(config: Config) -> dict[str, np.ndarray]:
-    predictions = pd.read_parquet(config.folder / "evaluate" / "predictions.parquet")
+    predictions = pd.read_parquet(config.folder / "classify" / "predictions.parquet")
     return {str(arm): part["score"].to_numpy() for arm, part in predictions.groupby("arm")}
 
 
@@ -268,7 +268,7 @@ def standard(score: np.ndarray, ordinary: np.ndarray) -> np.ndarray:
 
 
 def test_arms_with_a_distance_are_what_their_words_say(done: Config) -> None:
-    data, found = load(done.folder), scores_of(done)
+    data, found = load(done), scores_of(done)
     frame = data.frame
     judged = pd.concat([frame[frame["split"] == "validation"], frame[frame["split"] == "test"]])
     ordinary = ((judged["split"] == "validation") & (judged["label"] != RARE)).to_numpy()
@@ -293,10 +293,10 @@ def test_synthetic_images_that_are_none_leave_the_averaged_control(done: Config)
         assert not only
         return np.linspace(0.1, 0.9, 18)[:, None] * [1, -1] + [0, 1]
 
-    wrapped, data = with_distance(fit, done, load(done.folder)), load(done.folder)
+    wrapped, data = with_distance(fit, done, load(done)), load(done)
     np.testing.assert_array_equal(wrapped("synthetic", 0, []), wrapped("mirrored+distance", 0, []))
     np.testing.assert_array_equal(wrapped("real", 0, []), fit("real", 0, []))
-    assert len(split_features(done, data, "test")) + len(split_features(done, data, "validation")) == 18
+    assert len(rows_of(data.frame, "test")) + len(rows_of(data.frame, "validation")) == 18
 
 
 def test_one_class_scores_know_no_rare_training_image_and_no_label_of_the_test(done: Config, tmp_path: Path) -> None:
@@ -310,7 +310,7 @@ def test_one_class_scores_know_no_rare_training_image_and_no_label_of_the_test(d
     tested = records["split"] == "test"
     records.loc[tested, "label"] = records.loc[tested, "label"].to_numpy()[::-1]
     write_table(config.folder / "dataset" / "records.parquet", records)
-    evaluate_run(config)
+    evaluated(config)
     other = scores_of(config)
     for arm in ("distance", "patches"):
         np.testing.assert_array_equal(other[arm], found[arm])
@@ -318,7 +318,7 @@ def test_one_class_scores_know_no_rare_training_image_and_no_label_of_the_test(d
 
 
 def test_a_killed_score_of_patches_goes_on(done: Config, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = load(done.folder)
+    data = load(done)
     first = distance.one_class_score(done, data, "patches")
 
     def never(*_: object) -> None:

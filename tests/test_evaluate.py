@@ -84,7 +84,7 @@ def test_metrics_keep_the_contract(done: Config) -> None:
 
 
 def test_subgroups_and_prevalence_are_of_the_test_images(done: Config) -> None:
-    found, records = metrics_of(done), load(done.folder).frame
+    found, records = metrics_of(done), load(done).frame
     rare = records[(records["split"] == "test") & (records["label"] == RARE)]
     table = found["subgroups"]["at_thresholds"]
     assert [part["attributes"] for part in table["partitions"]] == [["type"], ["brightness"]]
@@ -253,7 +253,9 @@ def test_every_arm_has_words_and_a_title_of_its_own() -> None:
         found = [getattr(arm, part) for arm in ARMS.values()]
         assert all(found) and len(set(found)) == len(found)
     assert {name for name, arm in ARMS.items() if not arm.control} == {"synthetic", "oracle"}
-    assert {name for name, arm in ARMS.items() if not arm.joins} == {"synthetic", "oracle", "smote", "distance", "patches"}
+    assert {name for name, arm in ARMS.items() if not arm.joins} == {
+        "synthetic", "oracle", "smote", "distance", "patches", "outlier",
+    }  # fmt: skip
 
 
 def test_smote_alone_is_no_control_for_a_fine_tuned_classifier(tmp_path: Path) -> None:

@@ -20,10 +20,9 @@ from synthimg.core.files import digest, write_table
 from synthimg.data import splits
 from synthimg.data.prepared import Prepared, load
 from synthimg.errors import UserError
-from synthimg.evaluation import distance, head, relevance
+from synthimg.evaluation import distance, head, outcomes, relevance
 from synthimg.evaluation.inputs import real_features, symmetric_features
 from synthimg.evaluation.judged import Judged
-from synthimg.evaluation.outcomes import pooled, test_images
 from synthimg.metrics.comparison import compare_arms, describe
 from synthimg.pipeline import STAGES, run, timings
 from synthimg.stages import filter as filter_stage
@@ -294,10 +293,13 @@ def test_the_evaluation_counts_every_image_once_and_tests_no_pairs_of_draws(trac
 
 
 def test_pictures_and_features_that_do_not_depend_on_the_fold_are_worked_out_once(traced: Any) -> None:
-    """One file for all real images, one for their mirror images, three for the rare ones', and each part's own pictures."""
+    """One file for all real images, one for their mirror images, three for the rare ones', and one for each part's pictures,
+    or less where two draws have planned the same ones.
+    """
     config, _ = traced
     kept = list((Path(config.outputs) / ".cache" / "features").glob("*.npy"))
-    plans = {tuple(pd.read_parquet(part.folder / "generate" / "plan.parquet")["id"]) for part in config.parts}
+    tables = [pd.read_parquet(part.folder / "generate" / "plan.parquet") for part in config.parts]
+    plans = {table.drop(columns="id").to_csv() for table in tables}
     assert len(kept) == 5 + len(plans)
     assert (config.root / "dataset").is_symlink() and not any((part.folder / "dataset").exists() for part in config.parts)
 
@@ -417,7 +419,7 @@ def known(tmp_path: Path) -> tuple[Config, list[Judged], pd.DataFrame]:
 
 def test_a_pooled_score_is_the_log_odds_less_those_of_its_folds_threshold(known: Any) -> None:
     _, parts, tested = known
-    found = pooled(parts, "predictions")
+    found = outcomes.pooled(parts, "predictions")
     assert list(found) == ["synthetic", "real"], "an arm that lacks in one part cannot be pooled"
     assert list(tested["group"]) == list("addbbeeecccfgg")  # fold by fold
     expected = [
@@ -438,7 +440,7 @@ def test_recall_and_its_interval_over_pooled_images(known: Any) -> None:
     Lowest resample of the three groups: c alone. Highest: any without c.
     """
     config, parts, tested = known
-    test, found = test_images(config, tested), pooled(parts, "predictions")
+    test, found = outcomes.test_images(config, tested), outcomes.pooled(parts, "predictions")
     assert (test.rare_groups, test.other_groups, len(test.rare_rows), len(test.other_rows)) == (3, 4, 6, 8)
     told = describe(found["synthetic"], test)
     assert told["recall_at_specificity"] == {"mean": pytest.approx(5 / 12), "ci95": pytest.approx([1 / 3, 1 / 2])}
@@ -455,7 +457,7 @@ def test_equal_specificity_is_the_quantile_over_all_pooled_ordinary_images_of_ea
     Lowest resample: b alone, 1/2. Highest: a alone. The control ties with its own threshold everywhere: it finds nothing.
     """
     config, parts, tested = known
-    found = compare_arms(pooled(parts, "predictions"), test_images(config, tested), 0.5)
+    found = compare_arms(outcomes.pooled(parts, "predictions"), outcomes.test_images(config, tested), 0.5)
     assert found["best_control"] == "real" and found["matched"]["recall"] == pytest.approx({"synthetic": 9 / 12, "real": 0})
     assert found["matched"]["gain"]["mean"] == pytest.approx(9 / 12)
     assert found["matched"]["gain"]["ci95"] == pytest.approx([1 / 2, 1])

@@ -1,8 +1,10 @@
-"""Defects of procedural scenes on real photographs of other classes: no model, and knowledge that no image brought."""
+"""Drawn defects on real photographs of other classes: no model, and knowledge that no image brought."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from .starts import by_agreement
 if TYPE_CHECKING:
     from .studio import Studio
 
+Factor = NDArray[np.floating[Any]]
 VISIBLE = 16
 """Grey levels by which a defect must change some pixel: what cannot be seen on its ground would be a wrong label."""
 TRIES = 100
@@ -52,27 +55,48 @@ def draw(batch: pd.DataFrame, studio: Studio) -> NDArray[np.uint8]:
 
 
 def damaged(ground: NDArray[np.uint8], defects: Defects, seed: int) -> NDArray[np.uint8] | None:
-    """A photograph [R, R, 3] with the defects of a random scene: its colours times the scene's factors.
+    """A photograph [R, R, 3] with random defects: its colours times the defects' factors.
 
     Args:
-        defects: `panel`: cracks and dead areas; `surface`: scratches, spots or a stain.
+        defects: `panel`: cracks, dead areas and dark spots of a solar cell; `surface`: scratches, spots or a stain.
 
     Returns:
-        None where none of TRIES scenes shows on it, as on a black ground.
+        None where none of TRIES draws shows on it, as on a black ground.
     """
     if ground.max() < VISIBLE:  # factors lie between 0 and 2, so no pixel can change by more than it has
         return None
-    import torch  # takes seconds, as do the scenes
+    for factor in islice(FACTORS[defects](ground, seed), TRIES):  # some surfaces are intact, some cracks faint
+        picture = np.clip(np.round(ground * factor[:, :, None]), 0, 255).astype(np.uint8)
+        if np.abs(picture.astype(int) - ground).max() >= VISIBLE:
+            return picture
+    return None
+
+
+def _of_cell(ground: NDArray[np.uint8], seed: int) -> Iterator[Factor]:
+    """Factors [R, R] of a solar cell's defects without end: between the busbars that the photograph shows, else three."""
+    from ..scenes import cell  # loads torch, which takes seconds
+
+    random, side, grey = np.random.default_rng(seed), len(ground), ground.mean(2)
+    rows, columns = cell.busbars(grey), cell.busbars(grey.T)
+    bars = max(rows, columns, key=len) or [side // 6, side // 2, 5 * side // 6]
+    while True:
+        factor, _ = cell.shadow(cell.sample(random), side, bars)
+        yield factor.T if len(columns) > len(rows) else factor
+
+
+def _of_surface(ground: NDArray[np.uint8], seed: int) -> Iterator[Factor]:
+    """Factors [R, R] of the marks of random surfaces without end."""
+    import torch
 
     from .. import scenes
 
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(TRIES):  # some scenes are intact
-        factor, _ = scenes.defects(scenes.sample(1, generator, (defects,)), len(ground))
-        picture = np.clip(np.round(ground * factor[0, 0, :, :, None].numpy()), 0, 255).astype(np.uint8)
-        if np.abs(picture.astype(int) - ground).max() >= VISIBLE:
-            return picture
-    return None
+    while True:
+        factor, _ = scenes.defects(scenes.sample(1, generator, ("surface",)), len(ground))
+        yield factor[0, 0].numpy()
+
+
+FACTORS: dict[Defects, Callable[[NDArray[np.uint8], int], Iterator[Factor]]] = {"panel": _of_cell, "surface": _of_surface}
 
 
 METHOD = Method(

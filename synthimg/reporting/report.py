@@ -150,15 +150,16 @@ def portions(found: Portions | None, recall: Recall) -> dict[str, Any] | None:
     """Gain by ratio, and what leaving out one kind of image changes."""
     if not found or (len(found.sizes) < 2 and not found.without):
         return None
-    spreads = [(size.gain.mean, *size.gain.ci95) for size in found.sizes]
-    mean, low, high = (list(values) for values in zip(*spreads, strict=True))
+    gains = [size.gain for size in found.sizes]
+    mean, low, high = [gain.mean for gain in gains], [gain.ci95[0] for gain in gains], [gain.ci95[1] for gain in gains]
     line = charts.Band([size.ratio for size in found.sizes], mean, low, high, "synthetic")
     title = f"Gain over {recall.best_control} (up) by synthetic images per real rare one (right)"
     names = [f"{part.what.replace('_', ' ')} {part.value} ({part.left_out})" for part in found.without]
     rows = [charts.Dot.of(name, part.change, "synthetic") for name, part in zip(names, found.without, strict=True)]
     words = "Recall with all images minus recall without these"
     return {
-        "title": title, "chart": charts.bands([line], title, mark=found.knee, level=0.0), "knee": found.knee,
+        "title": title, "knee": found.knee,
+        "chart": charts.bands([line], title, mark=found.knee, level=0.0) if gains else Markup(""),
         "without": charts.dots(rows, words, mark=0.0), "words": words, "few": len(found.sizes) < 2,
     }  # fmt: skip
 

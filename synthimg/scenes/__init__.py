@@ -9,6 +9,8 @@ batched tensor code, on CPU or GPU.
     texts = scenes.captions(scene)               # 64 sentences
     factor, masks = scenes.defects(panels, 128)  # what a panel's or a surface's defects do to a photograph [n, 1, 128, 128]
     truth = scenes.attributes(scene)             # 64 dicts: {"kind": "skin", "tone": "dark", "size": "large", ...}
+
+`cell` draws defects for photographs of solar cells, one at a time and as they look there. No scene uses it.
 """
 
 from .drawing import defects, pixels, render

@@ -35,6 +35,8 @@ from ..evaluation.outcomes import tables_of
 from ..evaluation.portions import portions_of
 from ..evaluation.training import Fit, Probabilities
 
+LATER = ("bootstrap", "extractor", "inception_weights", "metrics", "prevalence", "subgroups")
+"""Keys of `evaluate` that only the evaluation reads: with another of these no classifier is trained anew."""
 FITS = {"head": headed, "finetune": finetuned}
 
 
@@ -85,6 +87,8 @@ def made_from(config: Config) -> dict[str, Any]:
     settings = config.evaluate
     before = [config.root / "dataset", config.folder / "generate", config.folder / "filter"]
     wanted = key(config, "classify", ("seed", "resolution", "device", "dataset", "evaluate"), before)
+    for name in LATER:
+        del wanted["config"]["evaluate"][name]
     code = extensions.sources_of(GROUP, sorted({parts_of(name)[0] for name in settings.arms} - set(ARMS)))
     if settings.classifier not in FITS:
         code["classifier"] = extensions.source_of(settings.classifier, "evaluate.classifier")

@@ -34,15 +34,17 @@ def preview_grid(config: Config) -> Path:
         UserError: the data set is not prepared or the model not fine-tuned yet, consent to an image has ended, an axis is
             unknown, no rare image has an object to give, or no defect shows on any image.
     """
-    run = stage.check(config)
+    stage.check(config)
+    config = config.parts[0]  # a run with folds has a model for each; the first one shows what they do
+    run = config.folder
     if config.draws_with_model:
         stage.require(run / "finetune", "the model is not fine-tuned")
     prompts = prompts_of(config)
     consent.recheck(config.dataset, load(config).frame["path"])
     cells = captions.grid(prompts, config.generate.axes, config.dataset.deployment)
     table = sheet(*(_by_text if config.draws_with_model else _without_model)(config, prompts, cells))
-    files.write_image(run / "preview.png", table)
-    return run / "preview.png"
+    files.write_image(config.root / "preview.png", table)
+    return config.root / "preview.png"
 
 
 def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[list[np.ndarray], Cells]:
