@@ -16,7 +16,7 @@ from synthimg.core.files import CACHE
 from synthimg.data.generated import relevance
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
-from synthimg.evaluation.results import RelevanceTest
+from synthimg.evaluation.results_quality import RelevanceTest
 from synthimg.reporting.relevance import doubts
 from synthimg.stages.filter import Known, decide, filter_images, misses, reasons
 

@@ -10,7 +10,7 @@ import pytest
 from fake_run import fake_relevance
 
 from synthimg.evaluation.relevance import FOLDS, Real, deal, measure_relevance, pooled_relevance, resemblance
-from synthimg.evaluation.results import Relevance, RelevanceTest
+from synthimg.evaluation.results_quality import Relevance, RelevanceTest
 from synthimg.reporting.relevance import doubts, relevance_rows, relevant, words
 
 RARE, COMMON, WIDTH, SHOWN = "crack", "intact", 128, 9.0

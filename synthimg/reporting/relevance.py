@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..evaluation.results import Relevance, RelevanceTest
+from ..evaluation.results_quality import Relevance, RelevanceTest
 from .formats import number, range95
 
 CHANCE = 0.5

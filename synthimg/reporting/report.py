@@ -21,8 +21,9 @@ from ..core import files
 from ..data import generated
 from ..evaluation.arms import in_order
 from ..evaluation.judged import Judged, judged_parts
-from ..evaluation.results import Compliance, Counts, KernelDistance, Portions, Quality, Recall, Results
+from ..evaluation.results import Counts, Portions, Recall, Results
 from ..evaluation.results_file import read_results
+from ..evaluation.results_quality import Compliance, KernelDistance, Quality
 from ..methods.base import composed, find, ordered
 from . import charts, gallery, subgroups
 from .page import arm_dots, kind, picture

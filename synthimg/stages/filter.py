@@ -32,7 +32,7 @@ from ..evaluation.arms import TrainingSet
 from ..evaluation.head import fit_head, power_normaliser
 from ..evaluation.inputs import features_of, real_features
 from ..evaluation.relevance import Real, measure_relevance
-from ..evaluation.results import RelevanceTest
+from ..evaluation.results_quality import RelevanceTest
 from ..methods.base import composed
 from ..metrics.nearest import copy_threshold, duplicates, nearest_neighbours
 from ..reporting.relevance import doubts

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.state import AcceleratorState
-from accelerate.tracking import filter_trackers
 from PIL import Image
 from torch import nn
 from tqdm.auto import tqdm
@@ -28,6 +26,7 @@ from ..core.seeds import derive
 from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
 from ..diffusion import adapters, base, cache, checkpoints, decoder, sample, speed
+from ..diffusion.accelerator import accelerator_for
 from ..diffusion.train import (
     Cached,
     Objective,
@@ -122,7 +121,7 @@ def digest_of_base(name: str) -> str:
 
 def _train_parts(config: Config, folder: Path, prepared: Prepared) -> dict[str, Any]:
     """Train what is not in the folder yet, one part after another; returns facts for the manifest."""
-    accelerator = _accelerator(config, folder)
+    accelerator = accelerator_for(config, folder)
     pipeline, rows = base.load(config.base, accelerator.device), training_rows(prepared, config)
     cached = _cache(config, prepared, rows, pipeline, accelerator)
     facts = {
@@ -221,32 +220,6 @@ def _with_conditions(training: Training) -> Cached:
         raise UserError("finetune.controlnet: no training image has a mask")
     drawn = conditions.maps(kind, prepared.pixels, prepared.masks, rows)
     return cached._replace(conditions=drawn, condition_of=np.arange(len(rows)), weight=weight / weight.sum())
-
-
-def _accelerator(config: Config, folder: Path) -> Accelerator:
-    settings, device = config.finetune, choose_device(config.device)
-    precision, tracker = choose_precision(settings.precision, device), _tracker(settings.tracker, folder)
-    # accelerate keeps the precision and the device of the first Accelerator for the whole process
-    AcceleratorState._reset_state(True)
-    return Accelerator(
-        cpu=device.type == "cpu",
-        mixed_precision="no" if precision == "fp32" else precision,
-        gradient_accumulation_steps=settings.accumulate,
-        log_with=tracker,
-        project_dir=folder / "logs",
-    )
-
-
-def _tracker(name: str, folder: Path) -> str | None:
-    if name == "none":
-        return None
-    try:
-        found = filter_trackers(name, folder)
-    except ValueError as error:
-        raise UserError(f"finetune.tracker '{name}': {' '.join(str(error).split())}") from error
-    if not found:
-        raise UserError(f"finetune.tracker '{name}': its package is not installed; install it, or use none")
-    return name
 
 
 def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
