@@ -247,7 +247,7 @@ def fake_metrics(gain: float = 0.05, width: float = 0.04, n: dict[str, Any] | No
         "relevance": fake_relevance(),
         "recall": {
             "folds": 1, "draws": 1, "seeds": 5, "classifier": "head", "specificity": 0.95, "steps": None, "batch_size": None,
-            "synthetic_weight": 0.2, "beside": "real",
+            "synthetic_weight": 0.2, "beside": "real", "choice": None,
             "arms": {arm: _arm(0.61 + lead[arm], n, arm) for arm in ARMS},
             "best_control": "oversampled",
             "gain": {"mean": gain, "ci95": [gain - width, gain + width], "p": 0.03},

@@ -167,14 +167,14 @@ def test_no_group_is_on_both_sides_of_an_inner_fold_and_every_rare_image_is_held
         return
     single = rare["group"].nunique() == 1
     assert single == ("one group" in note) or not frames
+    assert len(frames) <= (1 if single else 3)
     for inner in frames:
         assert (inner.loc[outside, "split"] == "unused").all()
         held = inner[inner["split"].isin(["test", "validation"])]
         taught = inner[inner["split"] == "train"]
         assert (held["split"] == np.where(held["label"] == RARE, "test", "validation")).all()
-        assert len(held) + len(taught) == len(known) and (taught["label"] == RARE).any()
-        if not single:
-            assert not set(held["group"]) & set(taught["group"])
+        assert len(held) + len(taught) == len(known) and (taught["label"] == RARE).any() != single
+        assert not set(held["group"]) & set(taught["group"])
     held_ids = [name for inner in frames for name in inner.loc[inner["split"] == "test", "id"]]
     assert len(held_ids) == len(set(held_ids)) and set(held_ids) <= set(rare["id"])
     if frames:
@@ -194,11 +194,29 @@ def training(rare: list[str], common: list[str]) -> pd.DataFrame:
     return whole.assign(id=[f"i{row}" for row in range(len(whole))])
 
 
-def test_rare_images_of_one_group_are_held_out_one_by_one() -> None:
-    frame = training(["g"] * 6, [f"c{row}" for row in range(9)])
-    frames, note = inner_frames(config_of(), frame)
-    assert "one group" in note and len(frames) == 3
-    assert sorted(len(inner[inner["split"] == "test"]) for inner in frames) == [2, 2, 2]
+def test_rare_images_of_one_group_are_held_out_with_its_ordinary_images_alone() -> None:
+    frame = training(["g"] * 6, ["g", "g", *(f"c{row}" for row in range(9))])
+    (inner,), note = inner_frames(config_of(), frame)
+    assert "one group" in note
+    assert set(inner.loc[inner["split"].isin(["test", "validation"]), "group"]) == {"g"}
+    assert (inner["split"] == "train").sum() == 9
+
+
+def of_one_group(pictures: float) -> tuple[pd.DataFrame, Extracted, pd.DataFrame]:
+    """As `task`, with all rare training images, and twelve ordinary ones, in one group."""
+    frame, extracted, made = task(0, pictures)
+    one = (frame["split"] == "train") & ((frame["label"] == RARE) | (np.arange(len(frame)) < 21))
+    return frame.assign(group=frame["group"].where(~one, "one")), extracted, made
+
+
+@pytest.mark.parametrize("arms", [["real", "mirrored", "synthetic"], ["real", "mirrored", "distance", "synthetic"]])
+def test_with_rare_images_of_one_group_pictures_must_find_it_alone(arms: list[str]) -> None:
+    config = config_of(arms=arms, beside="mirrored")
+    good, harm = (choose(config, *of_one_group(pictures)) for pictures in (1.0, -1.0))
+    assert good.control == harm.control == "mirrored" and set(good.controls) == set(arms) & {"distance"}
+    assert good.recipe.methods == ("procedural",) and good.recipe.beside == "mirrored"
+    assert harm.recipe == Recipe((), 0.2, "mirrored") and "one group" in harm.note
+    assert good.recipes["none"].auc == (0.5 if "distance" not in arms else good.controls["distance"].auc)
 
 
 def test_two_groups_are_two_inner_folds() -> None:

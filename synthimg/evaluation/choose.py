@@ -8,6 +8,10 @@ The candidate that takes least effort among those within one standard error of t
 controls are chosen among themselves. Then the use of synthetic images: none, those of each method and all together, at some
 weights, beside the chosen control, with and without the distance to the ordinary images.
 
+Rare images of a single group are all held out at once, with its ordinary images: others of the same group would give them
+away. No control can be trained then. Synthetic images are used if they alone rank that group better than the distance to
+the ordinary images does.
+
 Two things cannot be taken back in an inner fold. A model that was fine-tuned on all training images, and the filter, have
 seen the held-out ones, so pictures that a model drew look somewhat better here than they are.
 """
@@ -41,6 +45,10 @@ LEAST = 3
 """Real rare training images without which nothing is chosen."""
 WEIGHTS = (0.2, 0.5)
 """Of a synthetic image beside a real one, tried beside the configured weight."""
+ONE_GROUP = (
+    "all rare training images are of one group, so no control could be chosen: the configured one was kept, and the use of "
+    "synthetic images was chosen by whether they find that group without any of its images"
+)
 DISTANCE = "+distance"
 """What the name of a control ends in whose classifier is averaged with the distance to the ordinary images."""
 
@@ -69,23 +77,28 @@ def make_choice(
         made: rows of the plan, of accepted images.
         arms: those that are trained in this part, in the order of the table: that of their effort.
     """
-    settings, methods = config.evaluate, ordered(made["method"])
+    settings, methods, rare = config.evaluate, ordered(made["method"]), config.dataset.rare_class
     controls = [name for name, arm in arms.items() if arm.control]
-    candidates = [name for name in controls if is_candidate(arms[name])]
     frames, note = inner_frames(config, frame)
-    if not frames or not candidates:
-        kept = settings.beside if settings.beside in controls else next(iter(controls), None)
+    taught = all(((inner["split"] == "train") & (inner["label"] == rare)).any() for inner in frames)
+    candidates = [name for name in controls if is_candidate(arms[name]) and (taught or not arms[name].needs_rare)]
+    kept = settings.beside if settings.beside in controls else next(iter(controls), None)
+    if not frames or (taught and not candidates):
         recipe = Recipe(tuple(methods), settings.synthetic_weight, settings.beside)
         return Choice(kept, recipe, note or "no control can be chosen; the configured recipe was kept", {}, {})
-    inside, images = Inside(config, frames, extracted, made), held_out(frames, config.dataset.rare_class)
-    scores = scored(inside, images)
+    images = held_out(frames, rare)
+    scores = scored(Inside(config, frames, extracted, made), images)
     ranks = {name: ranking(scores(Recipe((), settings.synthetic_weight, name)), images) for name in candidates}
-    control, shown = least_effort(ranks, images)
-    none = Recipe((), settings.synthetic_weight, control if arms[control].joins else settings.beside)
-    averaged = any(name.endswith(DISTANCE) for name in candidates)
+    best, shown = least_effort(ranks, images) if ranks else ("", {})
+    control = best if taught else kept
+    joins = taught and arms[best].joins
+    none = Recipe((), settings.synthetic_weight, best if joins else settings.beside)
+    averaged = any(name.endswith(DISTANCE) for name in controls)
     recipes = recipes_of(methods, none, averaged) if "synthetic" in arms else []
     found = {recipe: ranking(scores(recipe), images) for recipe in recipes}
-    chosen, compared = least_effort({NONE: ranks[control]} | in_order(found), images)
+    blind = ranking(np.zeros(len(images.rare)), images)
+    alone = ranks[best] if taught or (ranks and ranks[best].auc > blind.auc) else blind
+    chosen, compared = least_effort({NONE: alone} | in_order(found), images)
     return Choice(control, {recipe.name: recipe for recipe in [none, *recipes]}[chosen], note, shown, compared)
 
 
@@ -123,8 +136,10 @@ def inner_frames(config: Config, frame: pd.DataFrame) -> tuple[list[pd.DataFrame
     """The records as each inner fold sees them, and a note where this is another way than usual.
 
     The split of the held-out images is `test` for rare ones and `validation` for ordinary ones, that of the other training
-    images `train`; all else is `unused`. With a deployment the rare training images are from elsewhere, so only ordinary
-    images from elsewhere are held out beside them: else a classifier that tells the places apart would look good.
+    images `train`; all else is `unused`. Rare images of a single group make one inner fold, that group.
+
+    With a deployment the rare training images are from elsewhere, so only ordinary images from elsewhere are ranked beside
+    them: else a classifier that tells the places apart would look good.
 
     Args:
         frame: columns `id`, `label`, `group`, `split`, and the attributes of the deployment.
@@ -136,16 +151,16 @@ def inner_frames(config: Config, frame: pd.DataFrame) -> tuple[list[pd.DataFrame
     is_rare = known["label"] == rare
     if is_rare.sum() < LEAST:
         return [], f"{is_rare.sum()} rare training images are too few to choose by; the configured recipe was kept"
-    groups, note = known["group"].astype(str), ""
-    if groups[is_rare].nunique() == 1:
-        groups = groups.where(~is_rare, known["id"])
-        note = "all rare training images are of one group, so the inner folds hold out single ones of them"
+    groups = known["group"].astype(str)
     folds = min(FOLDS, groups[is_rare].nunique())
-    shares = {str(fold): 1 / folds for fold in range(folds)}
-    of = dealt(list(known["label"]), list(groups), rare, shares, derive(config.seed, "choose"))
+    if folds == 1:
+        of, note = ["0" if group in set(groups[is_rare]) else "" for group in groups], ONE_GROUP
+    else:
+        shares, note = {str(fold): 1 / folds for fold in range(folds)}, ""
+        of = dealt(list(known["label"]), list(groups), rare, shares, derive(config.seed, "choose"))
     there = is_there(frame, config.dataset.deployment) & bool(config.dataset.deployment)
     frames = []
-    for fold in shares:
+    for fold in map(str, range(folds)):
         split = pd.Series("unused", frame.index)
         split[known.index] = "train"
         held = known[[part == fold for part in of]]

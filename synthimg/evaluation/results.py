@@ -202,7 +202,7 @@ class Recall(Section):
     """How much a synthetic image counts beside a real one, where no weight is chosen."""
     beside: str
     """The control that the synthetic images, and the oracle's real ones, join, where none is chosen."""
-    choice: Choices | None = None
+    choice: Choices | None
     """What was chosen inside the training groups; null without `evaluate.choose`."""
     arms: dict[str, ArmResult]
     """Results by arm."""
