@@ -240,7 +240,8 @@ def test_parts_are_averaged_and_the_interval_is_as_wide_as_theirs() -> None:
 def test_pooling_one_part_or_nothing_changes_nothing() -> None:
     for one in (part(0.6, [0.4, 0.7]), part(None, None), part(0.6, None), fake_relevance()):
         assert RelevanceTest.model_validate(pooled_relevance([one])) == RelevanceTest.model_validate(one)
-    assert pooled_relevance([part(None, None)] * 2) == part(None, None)
+    other = {**part(None, None), "real": {**part(None, None)["real"], "reason": "of the second part"}}
+    assert pooled_relevance([part(None, None), other]) == part(None, None)  # the first part's reason is told
     assert list(pooled_relevance([part(0.6, None), {**part(0.7, None), "methods": {}}])["methods"]) == ["text"]
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthimg.metrics.comparison import Outcome, arrange, compare_arms, describe, gain, levels
+from synthimg.metrics.comparison import Outcome, arrange, at_equal_specificity, compare_arms, describe, gain, levels
 from synthimg.metrics.compliance import assess_compliance
 from synthimg.metrics.recall import gap_closed, interval, mcnemar, rates, resample, threshold_at
 
@@ -218,3 +218,13 @@ def test_intervals_end_where_shares_and_changes_do() -> None:
     assert gain(every, none, test)["ci95"] == pytest.approx([1 - reach, 1])
     below = Outcome(np.array([[0.1, 0.2, 0.3, 0.9]]), np.full((1, 4), "other"), np.array([0.5]))
     assert describe(below, test)["auc"] == {"mean": 0.0, "ci95": pytest.approx([0, 0.95])}  # one group on the other side
+
+
+def test_the_best_control_at_equal_specificity_is_the_one_with_the_highest_recall_whatever_its_name() -> None:
+    groups = np.arange(10)
+    hits = {"worse": 4, "better": 7, "synthetic": 9}
+    arms = {name: arm(np.append(np.arange(10) < count, False)) for name, count in hits.items()}
+    found = at_equal_specificity(arms, arranged(groups, 0), ["worse", "better"], 0.5)
+    assert found["best_control"] == "better"
+    assert found["recall"] == {"worse": 0.4, "better": 0.7, "synthetic": 0.9}
+    assert found["gain"]["mean"] == pytest.approx(0.2)

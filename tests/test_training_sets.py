@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torchvision.transforms import v2
 
+from synthimg.evaluation.arms import TrainingSet, smote
 from synthimg.stages.classify import classify_images
 from synthimg.vision.features import extract
 
@@ -128,3 +129,11 @@ def test_no_two_arms_learn_the_same(run_of_heads: Path) -> None:
     assert len(found) == 18
     for arm, other in combinations(found, 2):
         assert np.abs(found[arm] - found[other]).max() > 1e-3, (arm, other)
+
+
+def test_smote_leaves_a_class_of_a_single_row_as_it_is() -> None:
+    features = np.random.default_rng(0).normal(size=(9, 3)).astype(np.float32)
+    labels = np.array([0] * 6 + [1] * 2 + [2])
+    filled = smote(TrainingSet(features, labels, np.ones(9)), 0)
+    assert np.bincount(filled.labels).tolist() == [6, 6, 1]
+    assert (filled.inputs[:9] == features).all() and filled.counts.sum() == pytest.approx(9)
