@@ -228,3 +228,7 @@ def test_the_best_control_at_equal_specificity_is_the_one_with_the_highest_recal
     assert found["best_control"] == "better"
     assert found["recall"] == {"worse": 0.4, "better": 0.7, "synthetic": 0.9}
     assert found["gain"]["mean"] == pytest.approx(0.2)
+
+
+def test_no_groups_give_resamples_of_no_images() -> None:
+    assert resample([], 7, 0).shape == (7, 0)

@@ -13,7 +13,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from torchvision.transforms import v2
 
-from synthimg.evaluation.arms import TrainingSet, smote
+from synthimg.evaluation.arms import TrainingSet, find_arm, smote
 from synthimg.stages.classify import classify_images
 from synthimg.vision.features import extract
 
@@ -137,3 +137,10 @@ def test_smote_leaves_a_class_of_a_single_row_as_it_is() -> None:
     filled = smote(TrainingSet(features, labels, np.ones(9)), 0)
     assert np.bincount(filled.labels).tolist() == [6, 6, 1]
     assert (filled.inputs[:9] == features).all() and filled.counts.sum() == pytest.approx(9)
+
+
+def test_an_average_is_named_after_both_of_its_parts() -> None:
+    averaged, plain = find_arm("mirrored+patches"), find_arm("mirrored")
+    for part in ("title", "words"):
+        told = getattr(averaged, part)
+        assert told.startswith(getattr(plain, part)) and len(told) > len(getattr(plain, part)) + 10
