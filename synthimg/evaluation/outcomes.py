@@ -61,8 +61,8 @@ def chosen(predictions: pd.DataFrame, rare: str, specificity: float) -> pd.DataF
 def pooled(parts: Sequence[Judged], table: str) -> dict[str, Outcome]:
     """What each arm says of the test images of all folds; only the arms that were trained in every part.
 
-    With folds a score is its log-odds less those of its fold's threshold, so that the scores of different classifiers meet
-    on one scale, and every threshold is 0. The images are those of fold 0, fold 1, ...; each draw and seed is one row.
+    A score is its log-odds less those of its fold's threshold, so that the scores of different classifiers meet on one
+    scale, and every threshold is 0. The images are those of fold 0, fold 1, ...; each draw and seed is one row.
 
     Args:
         table: `predictions` or `portions`.
@@ -92,7 +92,7 @@ def joined(parts: Sequence[tuple[int, Outcome]]) -> Outcome:
     """
     draws: dict[int, list[Outcome]] = {}
     for draw, outcome in parts:
-        draws.setdefault(draw, []).append(outcome if len(parts) == 1 else centred(outcome))
+        draws.setdefault(draw, []).append(centred(outcome))
     rows = [_beside(folds) for folds in draws.values()]
     return Outcome(*(np.concatenate([getattr(row, name) for row in rows]) for name in ("scores", "predicted", "thresholds")))
 
