@@ -33,7 +33,7 @@ from synthimg.evaluation.distance import neighbour_distance
 from synthimg.evaluation.head import Extracted, heads
 from synthimg.evaluation.results_file import read_results
 from synthimg.metrics.comparison import CHOSEN
-from synthimg.metrics.ranking import Ranked, Ranking, least_effort, ranking, standard_error
+from synthimg.metrics.ranking import Ranked, Ranking, least_effort, rank, standard_error
 from synthimg.reporting.wording import verdict_on
 from synthimg.stages.report import write_report
 
@@ -55,7 +55,7 @@ TWO_FOLDS = Ranked(
 
 def test_images_are_ranked_only_among_those_of_their_fold() -> None:
     """Fold 0: 3 and 1 against 2 and 0, so 1 and 1/2. Fold 1: 9 against 10, so 0, though it outscores all of fold 0."""
-    found = ranking(np.array([3.0, 1, 2, 0, 9, 10]), TWO_FOLDS)
+    found = rank(np.array([3.0, 1, 2, 0, 9, 10]), TWO_FOLDS)
     assert found.auc == pytest.approx((1 + 0.5 + 0) / 3)
     rare = [(1 - 0.5) / 3, 0, (0 - 0.5) / 3]
     # of fold 0's ordinary images one is outscored by half of the two rare ones, the other by both: in the mean 3/4
@@ -64,7 +64,7 @@ def test_images_are_ranked_only_among_those_of_their_fold() -> None:
 
 
 def test_a_tie_counts_half() -> None:
-    assert ranking(np.array([1.0, 1, 1, 0, 5, 5]), TWO_FOLDS).auc == pytest.approx((0.75 + 0.75 + 0.5) / 3)
+    assert rank(np.array([1.0, 1, 1, 0, 5, 5]), TWO_FOLDS).auc == pytest.approx((0.75 + 0.75 + 0.5) / 3)
 
 
 def test_the_error_by_group_is_taken_where_it_is_larger() -> None:
@@ -85,7 +85,7 @@ def test_the_error_is_that_of_delong_where_every_image_is_its_own_group() -> Non
     images = Ranked(rare, np.zeros(40, np.int64), np.arange(40).astype(str))
     wins = (scores[rare, None] > scores[~rare]).astype(float)
     variance = wins.mean(axis=1).var(ddof=1) / 15 + wins.mean(axis=0).var(ddof=1) / 25
-    assert standard_error(ranking(scores, images).influence, images) == pytest.approx(np.sqrt(variance))
+    assert standard_error(rank(scores, images).influence, images) == pytest.approx(np.sqrt(variance))
 
 
 def flat(auc: float, *influence: float) -> Ranking:

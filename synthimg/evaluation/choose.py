@@ -30,7 +30,7 @@ from ..config import Config
 from ..core.seeds import derive
 from ..data.splits import dealt, is_there
 from ..methods.base import ordered
-from ..metrics.ranking import Ranked, Ranking, least_effort, ranking
+from ..metrics.ranking import Ranked, Ranking, least_effort, rank
 from ..metrics.recall import Array
 from .arms import Arm, find_arm
 from .choice import NONE, Choice, Recipe, applied
@@ -88,15 +88,15 @@ def make_choice(
         return Choice(kept, recipe, note or "no control can be chosen; the configured recipe was kept", {}, {})
     images = held_out(frames, rare)
     scores = scored(Inside(config, frames, extracted, made), images)
-    ranks = {name: ranking(scores(Recipe((), settings.synthetic_weight, name)), images) for name in candidates}
+    ranks = {name: rank(scores(Recipe((), settings.synthetic_weight, name)), images) for name in candidates}
     best, shown = least_effort(ranks, images) if ranks else ("", {})
     control = best if taught else kept
     joins = taught and arms[best].joins
     none = Recipe((), settings.synthetic_weight, best if joins else settings.beside)
     averaged = any(name.endswith(DISTANCE) for name in controls)
     recipes = recipes_of(methods, none, averaged) if "synthetic" in arms else []
-    found = {recipe: ranking(scores(recipe), images) for recipe in recipes}
-    blind = ranking(np.zeros(len(images.rare)), images)
+    found = {recipe: rank(scores(recipe), images) for recipe in recipes}
+    blind = rank(np.zeros(len(images.rare)), images)
     alone = ranks[best] if taught or (ranks and ranks[best].auc > blind.auc) else blind
     chosen, compared = least_effort({NONE: alone} | in_order(found), images)
     return Choice(control, {recipe.name: recipe for recipe in [none, *recipes]}[chosen], note, shown, compared)

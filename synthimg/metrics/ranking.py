@@ -49,7 +49,7 @@ class Behind(NamedTuple):
     """Standard error of that difference."""
 
 
-def ranking(scores: Array, images: Ranked) -> Ranking:
+def rank(scores: Array, images: Ranked) -> Ranking:
     """The AUC of scores [N] and the influence of each image on it (DeLong et al., 1988), by fold.
 
     A rare image has the share of ordinary images that it outscores, an ordinary one the share of rare images that outscore

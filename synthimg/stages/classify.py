@@ -76,9 +76,10 @@ def classify_images(config: Config) -> Path:
     if config.evaluate.portions and "synthetic" in arms:
         rare = int(((data.frame["split"] == "train") & (data.frame["label"] == config.dataset.rare_class)).sum())
         portions = portions_of(made, rare, config.seed)
-        found = trained(config, [(part.name, "synthetic", part.ids) for part in portions], fit, saved)
-        predictions, thresholds = tables_of(config, data.frame, found)
-        write_table(folder / "portions.parquet", predictions.merge(thresholds, on=["arm", "seed"], validate="m:1"))
+        if portions:  # a handful of pictures of one kind cannot be divided
+            found = trained(config, [(part.name, "synthetic", part.ids) for part in portions], fit, saved)
+            predictions, thresholds = tables_of(config, data.frame, found)
+            write_table(folder / "portions.parquet", predictions.merge(thresholds, on=["arm", "seed"], validate="m:1"))
     return finish(folder, wanted, started)
 
 
