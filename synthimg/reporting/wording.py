@@ -324,9 +324,10 @@ def _scope(results: Results) -> str:
     if results.n.parts > 1:
         draws = f"{recall.draws} draws" if recall.draws > 1 else "one draw"
         tested = "each image is tested once, by classifiers that never saw its group" if recall.folds > 1 else "one split"
+        averaged = f"They are averaged over {draws} of the rare training images, and" if results.n.train_rare else "They"
         return (
-            f"The intervals resample whole groups of test images ({tested}). They are averaged over {draws} of the rare "
-            "training images, and do not cover other draws, other folds or other synthetic images."
+            f"The intervals resample whole groups of test images ({tested}). {averaged} do not cover other draws, other "
+            "folds or other synthetic images."
         )
     seeds = ""
     if recall.classifier == "head":
