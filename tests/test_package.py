@@ -18,7 +18,10 @@ import yaml
 import synthimg
 
 REPOSITORY = Path(__file__).parents[1]
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", (REPOSITORY / "README.md").read_text(), re.DOTALL | re.MULTILINE)
+SCENES = (REPOSITORY / "docs" / "extending.md").read_text().split("## Scenes whose truth is known")[1]
+BLOCKS = re.findall(
+    r"^```python\n(.*?)^```$", (REPOSITORY / "README.md").read_text() + SCENES, re.DOTALL | re.MULTILINE
+)  # fmt: skip
 
 
 def modules() -> list[ModuleType]:
