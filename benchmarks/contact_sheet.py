@@ -1,6 +1,6 @@
-"""A contact sheet of a run's accepted synthetic images, one row per method of generation.
+"""A contact sheet of a part's accepted synthetic images, a row per method.
 
-python benchmarks/contact_sheet.py outputs/embedded docs/contact-sheet.png
+python benchmarks/contact_sheet.py outputs/quickstart/parts/fold0-draw0 sheet.png
 """
 
 from __future__ import annotations
