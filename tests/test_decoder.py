@@ -68,6 +68,7 @@ def test_latents_are_decoded_in_their_own_scale_and_images_mirrored_with_them(
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.slow
 def test_unseen_pictures_come_back_closer(tmp_path: Path, accelerator: Accelerator) -> None:
     """Panels through a made-up camera with stripes, a texture that the embedded autoencoder never saw."""
     stripes = 24 * (np.arange(64) % 3)[None, :, None]

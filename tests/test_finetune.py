@@ -70,6 +70,7 @@ def test_two_processes_train_every_part_together(place: Path, tmp_path: Path) ->
     assert (losses[0] != losses[1]).all()
 
 
+@pytest.mark.slow
 def test_two_precisions_in_one_process(place: Path, tmp_path: Path) -> None:
     weights = {}
     for precision in ("fp32", "bf16", "fp32"):

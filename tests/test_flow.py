@@ -134,6 +134,7 @@ def _naming(folder: Path, base: Path) -> list[Path]:
     return [path for path in folder.rglob("config.json") if str(base) in path.read_text()]
 
 
+@pytest.mark.slow
 def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     tree = tiny.settings(folders[0], tmp_path, "embedded")
     tree["finetune"] |= {"method": "full", "steps": 2}
