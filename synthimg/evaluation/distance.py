@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from ..config import Config
+from ..core import stage
 from ..core.device import CPU, choose_device
 from ..core.files import CACHE, write_array
 from ..core.seeds import derive
-from ..core.stage import alone
 from ..data.prepared import Prepared
 from ..metrics.recall import Array, threshold_at
 from ..vision.features import Features, Pixels, chunks
@@ -100,7 +100,7 @@ def kept(folder: Path, made_from: Iterable[NDArray[Any]], make: Callable[[], NDA
         content.update(repr(part.shape).encode() + part.tobytes())
     file = folder / f"patches-{content.hexdigest()[:24]}.npy"
     if not file.exists():
-        with alone(folder):  # another process may work on another part of the run
+        with stage.alone(folder):  # another process may work on another part of the run
             if not file.exists():
                 write_array(file, make())
     return np.asarray(np.load(file, allow_pickle=False))
