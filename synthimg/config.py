@@ -301,6 +301,11 @@ class Config(Section):
         return self.root / PARTS / (self.part if self.part == "final" else f"fold{self.part.fold}-draw{self.part.draw}")
 
     @property
+    def whole(self) -> Config:
+        """The configuration of the run itself, whichever part this one is of."""
+        return self.model_copy(update={"part": None})
+
+    @property
     def parts(self) -> list[Config]:
         """The configuration of each part, draw by draw; only itself for a part, or a run that has no others."""
         if self.part or (self.folds == 1 and self.redraws == 1):

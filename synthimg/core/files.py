@@ -92,6 +92,15 @@ def write_array(path: Path, array: Any) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def kept_array(path: Path, make: Callable[[], Any]) -> Any:
+    """The NumPy array of a file; made and written first where there is none, as before a killed process got so far."""
+    import numpy as np
+
+    if not path.exists():
+        write_array(path, make())
+    return np.load(path, allow_pickle=False)
+
+
 def write_image(path: Path, image: Any) -> None:
     """Write a Pillow image as PNG, atomically."""
     buffer = io.BytesIO()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +52,11 @@ class Judged(NamedTuple):
     def classified(self) -> Path:
         """The folder with the predictions."""
         return self.config.folder / "classify"
+
+
+def first_draw(parts: Sequence[Judged]) -> list[Judged]:
+    """The parts of the first draw: all folds, each once."""
+    return [part for part in parts if part.part.draw == 0]
 
 
 def judged_parts(config: Config) -> list[Judged]:

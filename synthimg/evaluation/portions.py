@@ -6,6 +6,7 @@ Descriptive: it is read off the test images when the verdict's own numbers stand
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -46,12 +47,12 @@ def measure_portions(
         full: the synthetic arm with all of them; `control`: the best control.
         outcomes: the synthetic arm with each portion that all parts of the run have.
     """
-    rare, accepted = _mean([len(part.rare("train")) for part in parts]), _mean([len(used_images(part)) for part in parts])
+    rare, accepted = fmean([len(part.rare("train")) for part in parts]), fmean([len(used_images(part)) for part in parts])
     sizes: list[dict[str, Any]] = []
     without: list[dict[str, Any]] = []
     held = [{portion.name: len(portion.ids) for portion in _again(part)} for part in parts]
     for name, outcome in outcomes.items():
-        count = _mean([counts[name] for counts in held])
+        count = fmean([counts[name] for counts in held])
         if name.startswith(GROWING):
             sizes.append({"ratio": count / rare, "synthetic": round(count), "gain": _gain(outcome, control, test, parts)})
         else:
@@ -71,10 +72,6 @@ def _gain(ours: Outcome, theirs: Outcome, test: Test, parts: Sequence[Judged]) -
     """The change in recall; McNemar's test only where one classifier was trained on one part."""
     found = gain(ours, theirs, test)
     return found if len(parts) == 1 else found | {"p": None}
-
-
-def _mean(numbers: Sequence[int]) -> float:
-    return sum(numbers) / len(numbers)
 
 
 def growing(made: pd.DataFrame, rare: int, seed: int) -> Iterator[list[str]]:

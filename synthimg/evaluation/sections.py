@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from ..vision.features import Extractor
 from .arms import Arm
 from .choice import used_images
 from .inputs import real_features, synthetic_features
-from .judged import Judged
+from .judged import Judged, first_draw
 from .names import METRICS
 
 SCORE: TypeAdapter[float | dict[str, float] | None] = TypeAdapter(float | dict[str, float] | None)
@@ -32,7 +33,7 @@ def counts(config: Config, parts: Sequence[Judged]) -> dict[str, Any]:
         for split in ("train", "reserve", "validation") for side in ("rare", "other")
     }  # fmt: skip
     del held["reserve_other"]
-    tested = pd.concat([part.tested for part in parts if part.part.draw == 0])
+    tested = pd.concat([part.tested for part in first_draw(parts)])
     rare = tested[tested["label"] == config.dataset.rare_class]
     decided = pd.concat([part.decided for part in parts])
     rejected = decided.loc[~decided["accepted"], "reason"].value_counts().sort_index()
@@ -52,7 +53,7 @@ def _images(part: Judged, split: str, side: str) -> pd.DataFrame:
 
 
 def _mean(numbers: Sequence[int]) -> int:
-    return round(sum(numbers) / len(numbers))
+    return round(fmean(numbers))
 
 
 def trained_on(parts: Sequence[Judged], arm: Arm) -> dict[str, int]:
@@ -71,7 +72,7 @@ def sides_of(config: Config, parts: Sequence[Judged], extractor: Extractor) -> S
 
     The real ones are those of training and reserve in any fold; the synthetic ones those of the first draw in all folds.
     """
-    first = [part for part in parts if part.part.draw == 0]
+    first = first_draw(parts)
     frame = parts[0].frame
     rows = np.flatnonzero(frame["id"].isin(set().union(*(part.rare("train", "reserve")["id"] for part in first))))
     made = pd.concat([part.accepted for part in first])

@@ -5,12 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from ..evaluation.results import Interval, Matched, Results, Spread
+from ..metrics.subgroups import LEAST_GROUPS
 
 Judgement = Literal["raised", "unclear", "not raised", "lowered", "not measured"]
-
-LEAST_GROUPS = 6
-"""With fewer independent test images even a change in the same direction in all of them comes by chance more often than once
-in twenty times (two-sided sign test: 2 / 2^5), and resampling them claims too much."""
 
 
 def judgement_of(results: Results) -> Judgement:

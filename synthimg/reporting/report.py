@@ -20,7 +20,7 @@ from ..config import Config
 from ..core import files
 from ..data import generated
 from ..evaluation.arms import in_order
-from ..evaluation.judged import Judged, judged_parts
+from ..evaluation.judged import Judged, first_draw, judged_parts
 from ..evaluation.results import Counts, Portions, Recall, Results
 from ..evaluation.results_file import read_results
 from ..evaluation.results_quality import Compliance, KernelDistance, Quality
@@ -242,7 +242,7 @@ def shared(extractor: str, settings: dict[str, Any], methods: set[str]) -> str:
 
 def marginals(results: Results, parts: Sequence[Judged]) -> list[dict[str, Any]]:
     """Real against accepted synthetic images, by each measured attribute; of the first draw of every fold."""
-    first = [part for part in parts if part.part.draw == 0]
+    first = first_draw(parts)
     real = pd.concat([part.rare("train", "reserve") for part in first]).drop_duplicates("id")
     made = pd.concat([part.accepted for part in first])
     rows = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from tqdm import tqdm
 
 from ..config import Config
 from ..core import extensions
-from ..core.files import digest, write_array, write_table
+from ..core.files import digest, kept_array, write_table
 from ..core.stage import check, enter, finish, is_done, key, over_parts
 from ..data import consent, generated
 from ..data.prepared import load
@@ -125,17 +124,12 @@ def trained(
     """
     every = [(job, number) for job in jobs for number in range(config.trainings)]
     return {
-        (name, number): kept(saved / f"{_file_name(name)}-{number}.npy", partial(fit, arm, number, ids))
+        (name, number): np.asarray(
+            kept_array(saved / f"{_file_name(name)}-{number}.npy", partial(fit, arm, number, ids)), np.float64
+        )
         for (name, arm, ids), number in tqdm(every, desc="classifiers", disable=None)
     }
 
 
 def _file_name(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
-
-
-def kept(file: Path, fit: Callable[[], Probabilities]) -> Probabilities:
-    """One classifier's probabilities, from the killed run before where that got so far."""
-    if not file.exists():
-        write_array(file, fit())
-    return np.asarray(np.load(file, allow_pickle=False), np.float64)

@@ -20,7 +20,7 @@ from ..data import consent, generated
 from ..data.prepared import prompts_of
 from ..evaluation.arms import Arm, arms_of
 from ..evaluation.choice import chosen_arm, read_choice, summary
-from ..evaluation.judged import Judged, judged_parts
+from ..evaluation.judged import Judged, first_draw, judged_parts
 from ..evaluation.names import METRICS
 from ..evaluation.outcomes import pooled, test_images
 from ..evaluation.portions import measure_portions
@@ -43,7 +43,7 @@ def evaluate_run(config: Config) -> Path:
             has ended, a synthetic image cannot be read, `evaluate.subgroups` names an unknown attribute, or code from
             outside returns something else than it should.
     """
-    config = config.model_copy(update={"part": None})
+    config = config.whole
     started, run = time.monotonic(), check(config)
     for part in config.parts:
         require(part.folder / "classify", "the classifiers are not trained")
@@ -55,7 +55,7 @@ def evaluate_run(config: Config) -> Path:
     enter(folder, wanted)
     if is_done(folder, wanted):
         return folder
-    judged, tested = pooled(parts, "predictions"), pd.concat([part.tested for part in parts if part.part.draw == 0])
+    judged, tested = pooled(parts, "predictions"), pd.concat([part.tested for part in first_draw(parts)])
     test = test_images(config, tested)
     recall, sides = compared(config, parts, judged, test), sides_of(config, parts, extractor)
     results = Results.model_validate({

@@ -106,7 +106,7 @@ def copied(config: Config) -> float | None:
     """
     if config.part != "final":
         return None
-    folders = [part.folder / "filter" for part in config.model_copy(update={"part": None}).parts]
+    folders = [part.folder / "filter" for part in config.whole.parts]
     for folder in folders:
         require(folder, "the synthetic images are not filtered")
     found = [json.loads((folder / "manifest.json").read_text())["copy_threshold"] for folder in folders]

@@ -82,10 +82,11 @@ def prepare_dataset(config: Config) -> Path:
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
     described = dealt_out(_describe(frame, pixels, prompts), config)
-    tqdm.write(grouping.group_table(_placed(described)))
+    placed = _placed(described)
+    tqdm.write(grouping.group_table(placed))
     files.write_table(folder / "records.parquet", described)
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
-    files.write_json(folder / "summary.json", _summary(described, left_out, _licence(entry), pairs))
+    files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(entry), pairs))
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
@@ -292,9 +293,8 @@ def _placed(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _summary(frame: pd.DataFrame, left_out: list[tuple[str, str]], licence: str, pairs: np.ndarray) -> dict[str, Any]:
-    frame = _placed(frame)
     counts, found = Counter(zip(frame["label"], frame["split"], strict=True)), sorted(set(frame["split"]))
-    names = ("train", "reserve", "validation", "test") if "test" in found else found
+    names = grouping.ORDER if "test" in found else found
     return {
         "classes": {label: {name: counts[label, name] for name in names} for label in sorted(set(frame["label"]))},
         "groups": grouping.group_counts(frame),

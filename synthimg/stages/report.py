@@ -20,7 +20,7 @@ def write_report(config: Config) -> Path:
     Raises:
         UserError: naming the stage that has not finished, or consent to an image has ended.
     """
-    config = config.model_copy(update={"part": None})
+    config = config.whole
     started, run = time.monotonic(), config.root
     folder, page, before = run / "report", run / "report.html", folders(config)
     for missing in (path for path in before if not (path / "manifest.json").exists()):

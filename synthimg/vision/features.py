@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from ..config import Evaluate
 from ..core.device import CPU
-from ..core.files import write_array
+from ..core.files import kept_array
 from ..core.stage import alone
 from .backbone import inception_file, inception_weights, lite, normalise, resize
 
@@ -116,8 +116,8 @@ def cached(
         content = hashlib.sha256(f"{facts}, {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
         file = folder / f"{extractor}-{content[:24]}.npy"
         with alone(folder):
-            if not file.exists():
-                write_array(file, extract(pixels, extractor, device=device, weights=weights))
-        return np.asarray(np.load(file, allow_pickle=False), np.float32)
+            return np.asarray(
+                kept_array(file, lambda: extract(pixels, extractor, device=device, weights=weights)), np.float32
+            )
 
     return np.concatenate([found(part) for part in parts])
