@@ -157,8 +157,8 @@ def test_a_killed_evaluation_continues_to_the_same_bytes(
         return original(file, fit)
 
     stage_module = import_module("synthimg.stages.classify")
-    original = stage_module.kept
-    monkeypatch.setattr(stage_module, "kept", dying)
+    original = stage_module.kept_array
+    monkeypatch.setattr(stage_module, "kept_array", dying)
     with pytest.raises(KeyboardInterrupt):
         evaluated(other)
     monkeypatch.undo()
