@@ -47,7 +47,7 @@ def run(config: Config, announce: Callable[[str], None] = lambda text: None) -> 
         announce(f"[{numbers[name]}/{len(STAGES)}] {name}{where}")
 
     tell("prepare")
-    prepare_dataset(config.whole)
+    prepare_dataset(config)
     for one in parts:
         for name, stage in EACH.items():
             if one.part != "final" or name != "classify":  # nothing is left to test the final part

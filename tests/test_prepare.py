@@ -106,6 +106,17 @@ def test_row_order_does_not_matter_and_a_killed_stage_continues(folder, monkeypa
     assert again["records.parquet"] == whole["records.parquet"] and again["pixels.npy"] == whole["pixels.npy"]
 
 
+def test_a_part_of_a_run_prepares_what_the_whole_run_does(folder):
+    folds = settings(folder).model_copy(update={"folds": 3})
+    part = folds.model_copy(update={"part": config.Part(fold=1)})
+    out = prepare_dataset(part)
+    frame = pd.read_parquet(out / "records.parquet")
+    assert sorted(set(frame["fold"])) == [0, 1, 2] and "split" not in frame
+    before = contents(out)
+    assert prepare_dataset(folds) == out == folds.root / "dataset" and contents(out) == before
+    assert set(prepared.load(part).frame["split"]) >= {"train", "validation", "test"}
+
+
 def test_a_copy_of_a_training_image_never_lands_in_another_split(folder):
     for number in range(1, 30, 3):
         shutil.copy(folder / f"{number:03}.png", folder / f"{number + 1:03}.png")

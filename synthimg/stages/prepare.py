@@ -34,7 +34,7 @@ def prepare_dataset(config: Config) -> Path:
     Raises:
         UserError: no consent, a missing column, splits on which nothing can be measured, a data set that has changed.
     """
-    started = time.monotonic()
+    config, started = config.whole, time.monotonic()  # all parts share what is prepared
     stage.check(config)
     dataset = config.dataset
     prompts = captions.load(dataset.prompts)
