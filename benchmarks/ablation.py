@@ -16,8 +16,8 @@ import pandas as pd
 import yaml
 from fine_tuning import measure
 
-from synthimg.config import load_config
 from synthimg.pretrain.training import pretrain_base
+from synthimg.reading import load_config
 
 RECIPE, EMBEDDED = Path("configs/base-model.yaml"), Path("configs/quickstart.yaml")
 SCENES = 8000

@@ -21,11 +21,11 @@ from torch.nn import functional as F
 from tqdm.auto import tqdm
 
 from synthimg import scenes
-from synthimg.config import load_config
 from synthimg.core.device import CPU, choose_precision
 from synthimg.data import prepared
 from synthimg.diffusion import base, sample
 from synthimg.metrics.frechet import frechet_distance
+from synthimg.reading import load_config
 from synthimg.vision.backbone import lite, normalise
 from synthimg.vision.features import extract
 

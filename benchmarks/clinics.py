@@ -17,9 +17,10 @@ from typing import Any
 import pandas as pd
 from gain import markdown, row
 
-from synthimg.config import Config, load_config
+from synthimg.config import Config
 from synthimg.evaluation.results_file import read_results
 from synthimg.pipeline import run
+from synthimg.reading import load_config
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dermatology.yaml"
 CLINICS = ("rosendahl", "vidir_modern")

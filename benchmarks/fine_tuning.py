@@ -21,7 +21,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from PIL import Image
 
-from synthimg.config import Config, load_config
+from synthimg.config import Config
 from synthimg.core import files
 from synthimg.core.device import CPU
 from synthimg.core.seeds import derive
@@ -30,6 +30,7 @@ from synthimg.diffusion import base
 from synthimg.metrics.frechet import frechet_distance
 from synthimg.metrics.kernel import kernel_distance
 from synthimg.metrics.nearest import copy_threshold, nearest_neighbours
+from synthimg.reading import load_config
 from synthimg.stages.finetune import finetune_model
 from synthimg.stages.generate import generate_images
 from synthimg.stages.prepare import prepare_dataset

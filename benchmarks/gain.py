@@ -17,11 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from synthimg.config import Config, load_config
+from synthimg.config import Config
 from synthimg.data import elpv
 from synthimg.evaluation.results import Interval, Results
 from synthimg.evaluation.results_file import read_results
 from synthimg.pipeline import run
+from synthimg.reading import load_config
 from synthimg.reporting.wording import verdict_on
 
 CONFIG = (

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
-from synthimg.config import Config, load_config
+from synthimg.config import Config
 from synthimg.core import files
 from synthimg.data import prepared
 from synthimg.data.prepared import Prepared, prompts_of
@@ -29,6 +29,7 @@ from synthimg.evaluation.head import fit_head, power_normaliser
 from synthimg.evaluation.inputs import rare_rows
 from synthimg.methods.base import composed
 from synthimg.metrics.recall import auc
+from synthimg.reading import load_config
 from synthimg.stages import generate
 from synthimg.stages.filter import rare_confidence
 from synthimg.vision.features import Features, cached, chunks

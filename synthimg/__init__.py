@@ -10,10 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .config import Config, load_config
+    from .config import Config
     from .errors import UserError
     from .pipeline import run
     from .pretrain.training import pretrain_base
+    from .reading import load_config
     from .reporting.compare import compare_runs
     from .stages.classify import classify_images
     from .stages.evaluate import evaluate_run
@@ -63,7 +64,7 @@ _MODULES = {
     "free_store": "tools.store",
     "generate_images": "stages.generate",
     "list_runs": "tools.store",
-    "load_config": "config",
+    "load_config": "reading",
     "prepare_dataset": "stages.prepare",
     "pretrain_base": "pretrain.training",
     "preview_grid": "tools.preview",

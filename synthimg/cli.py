@@ -143,7 +143,7 @@ def verb(options: argparse.Namespace) -> None:
 
 
 def _stage(options: argparse.Namespace) -> None:
-    from .config import load_config
+    from .reading import load_config
 
     config = load_config(options.config, options.overrides)
     from . import pipeline as flow

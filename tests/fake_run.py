@@ -17,10 +17,11 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from synthimg.attributes import captions
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.core import files, stage
 from synthimg.evaluation.arms import ARMS as ARMS_OF_THE_PACKAGE
 from synthimg.evaluation.results import VERSION
+from synthimg.reading import parse
 
 RARE, COMMON = "defective", "functional"
 SPLITS = {

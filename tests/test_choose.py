@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny import evaluated
 
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.evaluation.arms import arms_of, available
 from synthimg.evaluation.choice import Choice, Recipe, applied, chosen_arm, in_parts, read_choice, summary, write_choice
 from synthimg.evaluation.choose import (
@@ -34,6 +34,7 @@ from synthimg.evaluation.head import Extracted, heads
 from synthimg.evaluation.results_file import read_results
 from synthimg.metrics.comparison import CHOSEN
 from synthimg.metrics.ranking import Ranked, Ranking, least_effort, rank, standard_error
+from synthimg.reading import parse
 from synthimg.reporting.wording import verdict_on
 from synthimg.stages.report import write_report
 

@@ -19,7 +19,7 @@ import yaml
 from fake_run import fake_run
 from PIL import Image
 
-from synthimg import cli, config
+from synthimg import cli, reading
 from synthimg.reporting.page import render
 from synthimg.stages.report import describe
 
@@ -285,4 +285,4 @@ def test_example_configurations(path: Path) -> None:
 
         assert _load(path).corpus
     else:
-        assert config.load_config(path).dataset.rare_class
+        assert reading.load_config(path).dataset.rare_class

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 import tiny
 
-from synthimg.config import Consent, parse
+from synthimg.config import Consent
 from synthimg.data import consent
 from synthimg.errors import UserError
 from synthimg.pipeline import run
+from synthimg.reading import parse
 from synthimg.stages.classify import classify_images
 from synthimg.stages.evaluate import evaluate_run
 from synthimg.stages.filter import filter_images

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 from sklearn.neighbors import NearestNeighbors
 from tiny import evaluated
 
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.core.files import write_table
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
@@ -26,6 +26,7 @@ from synthimg.evaluation.arms import ARMS, DEFAULT, arms_of, available, find_arm
 from synthimg.evaluation.distance import alone, averaged, memory_bank, neighbour_distance, patch_distance, with_distance
 from synthimg.evaluation.inputs import rows_of
 from synthimg.metrics.recall import threshold_at
+from synthimg.reading import parse
 from synthimg.vision.backbone import lite, normalise, resize
 from synthimg.vision.features import LITE0_SIDE, extract
 from synthimg.vision.patches import PATCHES, WIDTH, patch_features

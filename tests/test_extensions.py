@@ -16,11 +16,11 @@ import yaml
 from PIL import Image
 
 from synthimg.attributes import captions, estimators
-from synthimg.config import parse
 from synthimg.core import extensions
 from synthimg.data.prepared import Prepared, load
 from synthimg.errors import UserError
 from synthimg.methods import base
+from synthimg.reading import parse
 from synthimg.stages.filter import filter_images
 from synthimg.stages.finetune import finetune_model
 from synthimg.stages.generate import draw, generate_images, plan

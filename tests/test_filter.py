@@ -11,12 +11,13 @@ from fake_run import COMMON, RARE, draw, fake_run
 from PIL import Image
 
 from synthimg.attributes import captions
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.core.files import CACHE
 from synthimg.data.generated import relevance
 from synthimg.data.prepared import load
 from synthimg.errors import UserError
 from synthimg.evaluation.results_quality import RelevanceTest
+from synthimg.reading import parse
 from synthimg.reporting.relevance import doubts
 from synthimg.stages.filter import Known, decide, filter_images, misses, reasons
 

@@ -13,9 +13,10 @@ import tiny
 import yaml
 from safetensors.torch import load_file
 
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.core.device import CPU, choose_precision
 from synthimg.errors import UserError
+from synthimg.reading import parse
 from synthimg.stages.finetune import finetune_model
 from synthimg.stages.prepare import prepare_dataset
 

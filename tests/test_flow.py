@@ -15,10 +15,11 @@ from diffusers import AutoencoderKL, ControlNetModel, StableDiffusionPipeline
 from PIL import Image
 
 from synthimg.attributes import captions
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.core.files import digest
 from synthimg.errors import UserError
 from synthimg.pipeline import run
+from synthimg.reading import parse
 from synthimg.tools.preview import MARGIN, preview_grid
 
 METHODS = ["text", "image", "from_common", "controlnet", "inpaint", "transplant", "procedural"]

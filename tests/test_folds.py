@@ -15,7 +15,7 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthimg.config import Config, Part, parse
+from synthimg.config import Config, Part
 from synthimg.core.files import digest, write_table
 from synthimg.data import splits
 from synthimg.data.prepared import Prepared, load
@@ -25,6 +25,7 @@ from synthimg.evaluation.inputs import real_features, symmetric_features
 from synthimg.evaluation.judged import Judged
 from synthimg.metrics.comparison import compare_arms, describe
 from synthimg.pipeline import STAGES, run, timings
+from synthimg.reading import parse
 from synthimg.stages import filter as filter_stage
 from synthimg.stages.evaluate import evaluate_run, without_tests
 from synthimg.tools.store import free_store, list_runs

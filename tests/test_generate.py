@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from synthimg import scenes
 from synthimg.attributes import captions, estimators
-from synthimg.config import Defects, parse
+from synthimg.config import Defects
 from synthimg.data import conditions
 from synthimg.data.prepared import Prepared
 from synthimg.data.provenance import encode_png
@@ -26,6 +26,7 @@ from synthimg.diffusion import base, sample
 from synthimg.errors import UserError
 from synthimg.methods import donors, pasting
 from synthimg.methods.procedural import damaged
+from synthimg.reading import parse
 from synthimg.stages.generate import able, draw, plan, share_out
 
 

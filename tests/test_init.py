@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from synthimg import config
+from synthimg import reading
 from synthimg.data import consent, records
 from synthimg.errors import UserError
 from synthimg.tools.init import write_config
@@ -25,7 +25,7 @@ def test_a_table_is_understood_and_consent_is_left_to_the_person(here, capsys):
         Image.new("L", (8, 8)).save(folder / "images" / f"{row['image_id']}.jpg")
     pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
     path = write_config(folder)
-    made = config.load_config(path)
+    made = reading.load_config(path)
     assert path.name == "skin.yaml" and made.dataset.rare_class == "df" and made.dataset.label_column == "dx"
     assert made.dataset.group == "lesion_id" and made.dataset.image == "images/{image_id}.jpg"
     assert len(records.make_records(records.open_source(made.dataset.path), made.dataset)) == 20
@@ -43,7 +43,7 @@ def test_image_folder_and_no_label(here, capsys):
         (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "parts" / f"{name}.png").touch()
     path = write_config("parts")
-    made = config.load_config(path).dataset
+    made = reading.load_config(path).dataset
     assert made.rare_class == "it's" and made.group is None
     assert "none was found: every image is its own group" in path.read_text()
     assert "without dataset.group every image is its own group" in capsys.readouterr().out
@@ -56,8 +56,8 @@ def test_the_recipe_is_that_of_the_embedded_model(here):
     for name in ("rare/1", "common/1", "common/2"):
         (here / "parts" / name).parent.mkdir(parents=True, exist_ok=True)
         (here / "parts" / f"{name}.png").touch()
-    made = config.load_config(write_config("parts"))
-    known = config.load_config(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
+    made = reading.load_config(write_config("parts"))
+    known = reading.load_config(Path(__file__).parents[1] / "configs" / "quickstart.yaml")
     assert made.base == known.base == "embedded"
     for section, names in {
         "finetune": ("method", "batch_size", "learning_rate", "ema"),
@@ -73,11 +73,11 @@ def test_the_recipe_is_that_of_the_embedded_model(here):
         (here / "parts" / "common" / f"x{number}.png").touch()
     (here / "parts.yaml").unlink()
     path = write_config("parts")
-    assert config.load_config(path).generate.count == 250 and "count: 250 " in path.read_text()  # 0.6 * 42 is 25
+    assert reading.load_config(path).generate.count == 250 and "count: 250 " in path.read_text()  # 0.6 * 42 is 25
 
 
 def test_elpv(here):
     pytest.importorskip("elpv_dataset")
-    made = config.load_config(write_config("pypi:elpv-dataset"))
+    made = reading.load_config(write_config("pypi:elpv-dataset"))
     assert made.dataset.rare_class == "defective" and made.dataset.classes == ["functional", "defective"]
     assert made.dataset.group == "module"

@@ -12,10 +12,11 @@ import pandas as pd
 import pytest
 import tiny
 
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.data.prepared import Prepared
 from synthimg.errors import UserError, did_you_mean
 from synthimg.methods import base, starts
+from synthimg.reading import parse
 
 
 def config(tmp_path: Path, **generate: Any) -> Config:
@@ -69,7 +70,7 @@ def test_what_a_method_needs_is_asked_for_when_it_is_used(tmp_path: Path, method
 
 def test_a_configuration_is_read_without_the_heavy_libraries() -> None:
     """torch and diffusers take seconds: a mistake in a configuration should be named at once."""
-    code = "import sys; from synthimg.config import load_config; config = load_config('configs/quickstart.yaml'); "
+    code = "import sys; from synthimg.reading import load_config; config = load_config('configs/quickstart.yaml'); "
     code += "assert config.draws_with_model; print(sorted({'torch', 'diffusers', 'transformers'} & set(sys.modules)))"
     root = Path(__file__).parents[1]
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)

@@ -16,10 +16,11 @@ import yaml
 from fake_run import RARE, fake_run
 from tiny import evaluated
 
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.core.stage import check, is_done
 from synthimg.errors import UserError
 from synthimg.evaluation.custom import checked
+from synthimg.reading import parse
 from synthimg.stages.classify import classify_images, made_from
 from synthimg.stages.report import write_report
 

@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from synthimg import config
 from synthimg.attributes import estimators
+from synthimg.config import Part
 from synthimg.data import images, prepared
 from synthimg.errors import UserError
+from synthimg.reading import parse
 from synthimg.stages import prepare as stage_prepare
 from synthimg.stages.prepare import prepare_dataset
 
@@ -48,7 +49,7 @@ def settings(folder, **changes):
     }  # fmt: skip
     dataset |= changes
     tree = {"name": "run", "outputs": str(folder.parent / "out"), "resolution": 32, "folds": 1, "dataset": dataset}
-    return config.parse(tree)
+    return parse(tree)
 
 
 def contents(folder):
@@ -108,7 +109,7 @@ def test_row_order_does_not_matter_and_a_killed_stage_continues(folder, monkeypa
 
 def test_a_part_of_a_run_prepares_what_the_whole_run_does(folder):
     folds = settings(folder).model_copy(update={"folds": 3})
-    part = folds.model_copy(update={"part": config.Part(fold=1)})
+    part = folds.model_copy(update={"part": Part(fold=1)})
     out = prepare_dataset(part)
     frame = pd.read_parquet(out / "records.parquet")
     assert sorted(set(frame["fold"])) == [0, 1, 2] and "split" not in frame
@@ -161,7 +162,7 @@ def test_elpv(tmp_path):
     pytest.importorskip("elpv_dataset")
     dataset = {"path": "pypi:elpv-dataset", "classes": ["functional", "defective"], "rare_class": "defective",
                "rare_budget": 8, "prompts": "solar-cell", "limit": 40, "group": "file_name"}  # fmt: skip
-    run = config.parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "folds": 1, "dataset": dataset})
+    run = parse({"name": "elpv", "outputs": str(tmp_path), "resolution": 32, "folds": 1, "dataset": dataset})
     summary = json.loads((prepare_dataset(run) / "summary.json").read_text())
     assert summary["licence"] == "CC BY-NC-SA 4.0"
     assert {label: sum(counts.values()) for label, counts in summary["classes"].items()} == {

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthimg.config import parse
 from synthimg.errors import UserError
 from synthimg.evaluation.results_subgroups import Prevalence
 from synthimg.metrics import comparison
 from synthimg.metrics.comparison import Outcome, arrange, compare_arms
 from synthimg.metrics.prevalence import false_alarms_per_find, in_the_field, least_ordinary, precision
+from synthimg.reading import parse
 
 
 def test_of_a_million_images_in_the_field() -> None:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthimg import scenes
-from synthimg.config import Defects, parse
+from synthimg.config import Defects
 from synthimg.methods.procedural import VISIBLE, damaged
+from synthimg.reading import parse
 from synthimg.stages.finetune import finetune_model
 from synthimg.stages.generate import generate_images
 from synthimg.stages.prepare import prepare_dataset

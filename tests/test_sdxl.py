@@ -14,8 +14,9 @@ from diffusers import ControlNetModel, StableDiffusionXLPipeline
 from PIL import Image
 from torch import nn
 
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.diffusion import base, sample
+from synthimg.reading import parse
 from synthimg.stages.finetune import finetune_model
 from synthimg.stages.generate import generate_images
 from synthimg.stages.prepare import prepare_dataset

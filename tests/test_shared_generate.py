@@ -14,8 +14,8 @@ import tiny
 import torch
 import yaml
 
-from synthimg.config import parse
 from synthimg.core.files import digest
+from synthimg.reading import parse
 from synthimg.stages.finetune import finetune_model
 from synthimg.stages.generate import generate_images
 from synthimg.stages.prepare import prepare_dataset

@@ -14,9 +14,10 @@ from PIL import Image
 from torch import nn
 
 from synthimg import finetune_model, generate_images, prepare_dataset, scenes
-from synthimg.config import Compile, Finetune, parse
+from synthimg.config import Compile, Finetune
 from synthimg.core.device import CPU
 from synthimg.diffusion import adapters, base, speed
+from synthimg.reading import parse
 
 
 def test_decoding_in_bf16_stays_within_a_grey_level_and_keeps_a_ramps_steps() -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthimg.config import Split, parse
+from synthimg.config import Split
 from synthimg.data import splits
 from synthimg.errors import UserError
+from synthimg.reading import parse
 
 SHARES = Split()
 

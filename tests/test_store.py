@@ -18,10 +18,11 @@ import tiny
 from PIL import Image
 
 from synthimg import cli
-from synthimg.config import Config, Part, parse
+from synthimg.config import Config, Part
 from synthimg.core import stage
 from synthimg.errors import UserError
 from synthimg.pipeline import STAGES, run
+from synthimg.reading import parse
 from synthimg.stages.finetune import digest_of_base
 from synthimg.stages.prepare import prepare_dataset
 from synthimg.tools.store import free_store, list_runs

@@ -11,13 +11,14 @@ from fake_run import fake_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthimg.config import Config, parse
+from synthimg.config import Config
 from synthimg.errors import UserError
 from synthimg.evaluation.results_subgroups import Partition, Subgroups
 from synthimg.evaluation.subgroups import MOST_CATEGORIES, check_pairs, subgrouped
 from synthimg.metrics import comparison
 from synthimg.metrics.comparison import Outcome, arrange, compare_arms
 from synthimg.metrics.subgroups import LEAST_GROUPS, Hits, by_subgroup
+from synthimg.reading import parse
 from synthimg.stages.evaluate import evaluate_run
 from synthimg.stages.prepare import prepare_dataset
 

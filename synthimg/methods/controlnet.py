@@ -26,7 +26,7 @@ def plan(wishes: list[Wish], pool: pd.DataFrame, material: Material) -> list[Col
 def draw(batch: pd.DataFrame, studio: Studio) -> NDArray[np.uint8]:
     """One picture [R, R, 3] per row."""
     kind = studio.config.finetune.controlnet
-    assert kind  # config.parse sees to it
+    assert kind  # reading.parse sees to it
     prepared, rows = studio.prepared, studio.records(batch["condition"])
     return studio.sample(batch, conditions=conditions.maps(kind, prepared.pixels, prepared.masks, rows))
 

@@ -43,7 +43,7 @@ class Studio:
 
     def masks(self, ids: Iterable[str]) -> NDArray[np.bool_]:
         """Where the objects of some records are, bool [N, R, R]. For methods that need masks."""
-        assert self.prepared.masks is not None  # config.parse sees to it
+        assert self.prepared.masks is not None  # reading.parse sees to it
         return self.prepared.masks[self.records(ids)] > 0
 
     @cached_property

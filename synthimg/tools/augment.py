@@ -19,12 +19,13 @@ import pandas as pd
 import yaml
 from PIL import Image
 
-from ..config import Config, parse
+from ..config import Config
 from ..core import files
 from ..data import consent, generated
 from ..data.prepared import load
 from ..errors import UserError
 from ..evaluation.results_file import read_results
+from ..reading import parse
 from ..reporting.wording import verdict_on
 from ..stages.filter import filter_images
 from ..stages.finetune import finetune_model
