@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..config import Config
 from ..errors import UserError, did_you_mean
-from ..metrics.comparison import Outcome, Test, at_specificity
+from ..metrics.comparison import Outcome, Test, above, at_specificity
 from ..metrics.prevalence import shown
 from ..metrics.subgroups import Hits, by_subgroup
 
@@ -72,5 +72,5 @@ def subgrouped(
 
 def _found(outcome: Outcome, test: Test) -> np.ndarray:
     """[R]: share of the seeds that find each rare image."""
-    shares: np.ndarray = (outcome.scores > outcome.thresholds[:, None])[:, test.rare_rows].mean(axis=0)
+    shares: np.ndarray = above(outcome)[:, test.rare_rows].mean(axis=0)
     return shares

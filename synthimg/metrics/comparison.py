@@ -98,16 +98,16 @@ def compare_arms(
 def describe(outcome: Outcome, test: Test) -> dict[str, Any]:
     """One arm's scores, each a mean over the seeds with its interval, and the recall of every other class."""
     default = outcome.predicted == test.rare
-    found, above = default[:, test.rare_rows], _above(outcome)[:, test.rare_rows]
+    found, flagged = default[:, test.rare_rows], above(outcome)[:, test.rare_rows]
     return {
         "recall": _share(found, test.rare_counts, test.rare_groups),
-        "recall_at_specificity": _share(above, test.rare_counts, test.rare_groups),
+        "recall_at_specificity": _share(flagged, test.rare_counts, test.rare_groups),
         "specificity": _share(~default[:, test.other_rows], test.other_counts, test.other_groups),
-        "specificity_at_threshold": _share(~_above(outcome)[:, test.other_rows], test.other_counts, test.other_groups),
+        "specificity_at_threshold": _share(~above(outcome)[:, test.other_rows], test.other_counts, test.other_groups),
         "auc": _auc(outcome, test),
         "per_seed": {
             "recall": found.mean(axis=1).tolist(),
-            "recall_at_specificity": above.mean(axis=1).tolist(),
+            "recall_at_specificity": flagged.mean(axis=1).tolist(),
         },
         "other_recall": {
             str(label): float((outcome.predicted[:, test.labels == label] == label).mean())
@@ -118,7 +118,7 @@ def describe(outcome: Outcome, test: Test) -> dict[str, Any]:
 
 def gain(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
     """Recall at the threshold, synthetic minus control: {"mean", "ci95", "p"}, paired by picture."""
-    ours, theirs = _above(synthetic)[:, test.rare_rows], _above(control)[:, test.rare_rows]
+    ours, theirs = above(synthetic)[:, test.rare_rows], above(control)[:, test.rare_rows]
     return {**_change(ours, theirs, test.rare_counts, test.rare_groups), "p": mcnemar(majority(ours), majority(theirs))}
 
 
@@ -131,7 +131,7 @@ def at_equal_specificity(
     one in false alarms. This one cannot be: {"best_control", "recall": {arm: mean}, "gain"}.
     """
     exact = {name: at_specificity(outcome, test, specificity) for name, outcome in arms.items()}
-    recall = {name: round(float(_above(outcome)[:, test.rare_rows].mean()), 12) for name, outcome in exact.items()}
+    recall = {name: round(float(above(outcome)[:, test.rare_rows].mean()), 12) for name, outcome in exact.items()}
     best = max(controls, key=lambda name: recall[name])
     return {"best_control": best, "recall": recall, "gain": gain(exact["synthetic"], exact[best], test)}
 
@@ -146,7 +146,7 @@ def curve(outcome: Outcome, test: Test, levels: list[float]) -> dict[str, list[f
     """Recall on test where the threshold gives each of `levels` on test itself: mean, and a 95 % band of the rare images."""
     found: dict[str, list[float]] = {"mean": [], "low": [], "high": []}
     for level in levels:
-        spread = _share(_above(at_specificity(outcome, test, level))[:, test.rare_rows], test.rare_counts, test.rare_groups)
+        spread = _share(above(at_specificity(outcome, test, level))[:, test.rare_rows], test.rare_counts, test.rare_groups)
         for name, value in zip(found, (spread["mean"], *spread["ci95"]), strict=True):
             found[name].append(value)
     return found
@@ -164,7 +164,7 @@ def confusion(outcome: Outcome, test: Test) -> dict[str, dict[str, float]]:
 
 def specificity_change(synthetic: Outcome, control: Outcome, test: Test) -> dict[str, Any]:
     """Specificity at the threshold, synthetic minus control: {"mean", "ci95"}."""
-    ours, theirs = (~_above(outcome)[:, test.other_rows] for outcome in (synthetic, control))
+    ours, theirs = (~above(outcome)[:, test.other_rows] for outcome in (synthetic, control))
     return _change(ours, theirs, test.other_counts, test.other_groups)
 
 
@@ -174,7 +174,8 @@ def at_specificity(outcome: Outcome, test: Test, specificity: float) -> Outcome:
     return replace(outcome, thresholds=np.array(thresholds))
 
 
-def _above(outcome: Outcome) -> NDArray[np.bool_]:
+def above(outcome: Outcome) -> NDArray[np.bool_]:
+    """[S, N]: which test pictures each seed calls rare."""
     return outcome.scores > outcome.thresholds[:, None]
 
 
@@ -188,17 +189,17 @@ def _change(ours: NDArray[np.bool_], theirs: NDArray[np.bool_], counts: Array, g
 
 def _mean(values: Array, counts: Array, groups: int, least: float) -> dict[str, Any]:
     """Mean of values [N] between `least` and 1, with its interval."""
-    return _bounded(float(values.mean()), rates(values, counts), groups, least)
+    return bounded(float(values.mean()), rates(values, counts), groups, least)
 
 
 def _auc(outcome: Outcome, test: Test) -> dict[str, Any]:
     rare, other = outcome.scores[:, test.rare_rows], outcome.scores[:, test.other_rows]
     mean = float(np.mean([auc(*pair) for pair in zip(rare, other, strict=True)]))
     resampled = aucs(rare, other, test.rare_counts, test.other_counts)
-    return _bounded(mean, resampled, min(test.rare_groups, test.other_groups), 0.0)
+    return bounded(mean, resampled, min(test.rare_groups, test.other_groups), 0.0)
 
 
-def _bounded(mean: float, resampled: Array, groups: int, least: float) -> dict[str, Any]:
+def bounded(mean: float, resampled: Array, groups: int, least: float) -> dict[str, Any]:
     """A mean and its interval between `least` and 1, free of the last digits' noise: 0 is 0, and decides."""
     low, high = interval(mean, resampled, groups)
     return {"mean": round(mean, 12), "ci95": [round(max(low, least), 12), round(min(high, 1.0), 12)]}

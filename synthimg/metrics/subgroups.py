@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.seeds import derive
-from .recall import Array, interval, rates, resample
+from .comparison import bounded
+from .recall import Array, rates, resample
 
 LEAST_GROUPS = 6
 """With fewer groups a subgroup has no interval and is neither worst nor best: even if all groups change in the same
@@ -132,5 +133,4 @@ def _spread(mean: float, resampled: Array, groups: int, least: float) -> dict[st
     """A mean and its interval between `least` and 1; no interval where the groups are too few."""
     if groups < LEAST_GROUPS:
         return {"mean": round(mean, 12), "ci95": None}
-    low, high = interval(mean, resampled, groups)
-    return {"mean": round(mean, 12), "ci95": [round(max(low, least), 12), round(min(high, 1.0), 12)]}
+    return bounded(mean, resampled, groups, least)
