@@ -12,14 +12,11 @@ from __future__ import annotations
 import argparse
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-from gain import markdown, row
+from gain import measured
 
 from synthimg.config import Config
-from synthimg.evaluation.results_file import read_results
-from synthimg.pipeline import run
 from synthimg.reading import load_config
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dermatology.yaml"
@@ -53,14 +50,8 @@ def configured(task: str, data: Path, overrides: list[str], name: str, outputs: 
 
 
 def main(ham10000: Path, tasks: list[str], overrides: list[str], name: str, outputs: Path) -> None:
-    """Run what is not done yet; print the table so far after each run."""
-    rows: list[dict[str, Any]] = []
     data = linked(ham10000, outputs)
-    for task in tasks:
-        config = configured(task, data, overrides, name, outputs)
-        run(config)
-        rows.append(row(task, read_results(config.root)))
-        print("\n".join(markdown(rows)), flush=True)
+    measured((task, configured(task, data, overrides, name, outputs)) for task in tasks)
 
 
 if __name__ == "__main__":

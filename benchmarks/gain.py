@@ -12,6 +12,7 @@ before. A run that is done is not done again.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,13 @@ def configured(task: str, overrides: list[str], which: str, name: str, outputs: 
 
 
 def main(tasks: list[str], overrides: list[str], which: str, name: str, outputs: Path) -> None:
+    measured((task, configured(task, overrides, which, name, outputs)) for task in tasks)
+
+
+def measured(tasks: Iterable[tuple[str, Config]]) -> None:
     """Run what is not done yet; print the table so far after each run."""
     rows: list[dict[str, Any]] = []
-    for task in tasks:
-        config = configured(task, overrides, which, name, outputs)
+    for task, config in tasks:
         run(config)
         rows.append(row(task, read_results(config.root)))
         print("\n".join(markdown(rows)), flush=True)
