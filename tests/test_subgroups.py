@@ -106,6 +106,15 @@ def test_six_groups_make_an_interval(groups: int, has: bool) -> None:
     assert found.arms["real"].gap is None  # there is one subgroup at most
 
 
+def test_a_recall_of_nothing_or_of_all_has_an_interval_that_ends_there() -> None:
+    groups = np.array([f"g{row}" for row in range(10)])
+    found = measured(Hits("real", {"real": np.zeros(10), "synthetic": np.ones(10)}, groups), {"type": ["mono"] * 10})
+    nothing, everything = found.subgroups[0].recall["real"], found.subgroups[0].recall["synthetic"]
+    rule_of_three = 1 - 0.05 ** (1 / 10)
+    assert nothing.ci95 == pytest.approx((0, rule_of_three))
+    assert everything.ci95 == pytest.approx((1 - rule_of_three, 1))
+
+
 def test_images_whose_category_cannot_be_told_are_counted_and_left_out() -> None:
     hits = Hits("real", {"real": np.array([1.0, 0, 0, 1])}, np.array(list("abcd")))
     found = measured(hits, {"type": ["mono", "", "poly", "mono"], "light": ["dim", "dim", "", "bright"]})
