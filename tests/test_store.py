@@ -9,6 +9,7 @@ import os
 import shutil
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -310,3 +311,28 @@ def test_runs_and_clean_on_the_command_line(first: Config, capsys: pytest.Captur
     assert "would free 2.0 MiB" in capsys.readouterr().out and orphan.exists()
     cli.main(["clean", first.outputs])
     assert f"2.0 MiB  {orphan.name}" in capsys.readouterr().out and not orphan.exists()
+
+
+def test_an_array_that_is_kept_is_read_while_another_process_makes_the_next_one(tmp_path: Path) -> None:
+    here, next_one, made = tmp_path / "here.npy", tmp_path / "next.npy", []
+    stage.kept(here, lambda: np.arange(3))
+    started, finish = threading.Event(), threading.Event()
+
+    def slow() -> np.ndarray:
+        made.append("slow")
+        started.set()
+        finish.wait(30)
+        return np.arange(4)
+
+    def other() -> np.ndarray:
+        made.append("other")
+        return np.arange(5)
+
+    with ThreadPoolExecutor(2) as pool:  # flock keeps threads apart as it does processes: each opens the folder anew
+        first = pool.submit(stage.kept, next_one, slow)
+        assert started.wait(30)
+        second = pool.submit(stage.kept, next_one, other)
+        assert stage.kept(here, other).tolist() == [0, 1, 2]
+        finish.set()
+        assert len(first.result(30)) == len(second.result(30)) == 4
+    assert made == ["slow"]

@@ -25,7 +25,7 @@ import yaml
 
 from ..config import PARTS, Config
 from ..errors import UserError
-from .files import digest, part_of, write_bytes, write_json
+from .files import digest, kept_array, part_of, write_bytes, write_json
 
 PACKAGES = ("synthimg", "torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow")
 VOLATILE = ("manifest.json", "timing.json", "logs", "checkpoints")
@@ -102,6 +102,14 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def kept(file: Path, make: Callable[[], Any]) -> Any:
+    """`files.kept_array`, where several processes that need the same array make it once, and others do not wait."""
+    if file.exists():
+        return kept_array(file, make)
+    with alone(file.parent / "locks" / hashlib.sha256(file.name.encode()).hexdigest()[:2]):
+        return kept_array(file, make)
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, str]:

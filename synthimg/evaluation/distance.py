@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..config import Config
 from ..core import stage
 from ..core.device import CPU, choose_device
-from ..core.files import CACHE, kept_array
+from ..core.files import CACHE
 from ..core.seeds import derive
 from ..data.prepared import Prepared
 from ..metrics.recall import Array, threshold_at
@@ -98,9 +98,7 @@ def kept(folder: Path, made_from: Iterable[NDArray[Any]], make: Callable[[], NDA
     content = hashlib.sha256()
     for part in made_from:
         content.update(repr(part.shape).encode() + part.tobytes())
-    file = folder / f"patches-{content.hexdigest()[:24]}.npy"
-    with stage.alone(folder):  # another process may work on another part of the run
-        return np.asarray(kept_array(file, make))
+    return np.asarray(stage.kept(folder / f"patches-{content.hexdigest()[:24]}.npy", make))
 
 
 def neighbour_distance(ordinary: Features, queries: Features, neighbours: int = NEIGHBOURS) -> Array:

@@ -21,8 +21,7 @@ from tqdm import tqdm
 
 from ..config import Evaluate
 from ..core.device import CPU
-from ..core.files import kept_array
-from ..core.stage import alone
+from ..core.stage import kept
 from .backbone import inception_file, inception_weights, lite, normalise, resize
 
 Extractor = Literal["efficientnet-lite0", "inception"]
@@ -103,8 +102,8 @@ def cached(
 ) -> Features:
     """`extract` over parts of a large set, each kept in a file of its own, so that a killed run loses one part at most.
 
-    The files are named by all that the features follow from: extractor, pictures, kind of device, and torch's version. One
-    process at a time works in the folder, so that those of several parts of a run do not extract the same twice.
+    The files are named by all that the features follow from: extractor, pictures, kind of device, and torch's version. Of
+    several processes, say those of a run's parts, one extracts what all need.
 
     Args:
         parts: at least one uint8 [N, H, W, 3], such as `chunks` gives.
@@ -115,9 +114,6 @@ def cached(
         pixels = np.ascontiguousarray(pixels)
         content = hashlib.sha256(f"{facts}, {pixels.shape}".encode() + pixels.tobytes()).hexdigest()
         file = folder / f"{extractor}-{content[:24]}.npy"
-        with alone(folder):
-            return np.asarray(
-                kept_array(file, lambda: extract(pixels, extractor, device=device, weights=weights)), np.float32
-            )
+        return np.asarray(kept(file, lambda: extract(pixels, extractor, device=device, weights=weights)), np.float32)
 
     return np.concatenate([found(part) for part in parts])
