@@ -185,7 +185,8 @@ class Generate(Section):
     refined: the same, worked over by the model at each `strength` in turn (see `finetune.drawn`).
     Other packages may add methods (docs/extending.md)."""
     defects: Defects = "panel"
-    """Methods procedural and refined: panel (cracks and dead areas) or surface (scratches, spots, stains)."""
+    """Methods procedural and refined: panel (cracks and dead areas) or surface (scratches, spots, stains). With
+    `dataset.mask`, of several drawings the one is taken that is most like a real object in number, size and contrast."""
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
     detail: Share = 0.0

@@ -12,33 +12,41 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ..config import Defects
+from ..core.seeds import derive
 from ..errors import UserError
 from .base import Columns, Material, Method, Wish
-from .starts import by_agreement
+from .measures import Measures, distance, measures
+from .starts import by_agreement, with_object
 
 if TYPE_CHECKING:
+    from ..data.prepared import Prepared
     from .studio import Studio
 
 Factor = NDArray[np.floating[Any]]
 VISIBLE = 16
 """Grey levels by which a defect must change some pixel: what cannot be seen on its ground would be a wrong label."""
 TRIES = 100
+CHOICE = 16
+"""Drawings of which the one is taken that is most like a real defect, where masks show what these are like."""
 
 
 def plan(wishes: list[Wish], pool: pd.DataFrame, material: Material) -> list[Columns]:
-    """Which real image (`ground`) bears the defects, and of which kind they are.
+    """Which real image (`ground`) bears the defects, of which kind they are, and which real defect they are to be `like`.
 
-    A ground on which no defect shows is passed over, and the next one is tried.
+    A ground on which no defect shows is passed over, and the next one is tried. Without masks of rare training images the
+    defects are like none.
 
     Raises:
         UserError: a defect shows on no ground at all.
     """
     defects, pixels, row_of = material.config.generate.defects, material.prepared.pixels, material.prepared.row_of()
+    real = masked_rare(material)
 
     def columns(wish: Wish) -> Columns:
         for tried, ground in enumerate(by_agreement(pool, wish)):
             if damaged(pixels[row_of[ground]], defects, wish.seed) is not None:
-                return {"ground": ground, "defects": defects, "passed_over": tried}
+                like = real[wish.number % len(real)] if real else ""
+                return {"ground": ground, "defects": defects, "like": like, "passed_over": tried}
         raise UserError(
             f"generate.methods.procedural: no defect shows on any of the {len(pool)} training images of other classes, "
             f"say on {pool['path'].iloc[0]}; they are too dark or too bright"
@@ -47,29 +55,62 @@ def plan(wishes: list[Wish], pool: pd.DataFrame, material: Material) -> list[Col
     return [columns(wish) for wish in tqdm(wishes, desc="plan procedural defects", unit="image")]
 
 
+def masked_rare(material: Material) -> list[str]:
+    """Ids of the rare training images whose masks show an object, in an order that the seed draws."""
+    frame = material.prepared.frame
+    rare = frame[(frame["split"] == "train") & (frame["label"] == material.config.dataset.rare_class)]
+    ids = with_object(rare, material.prepared)["id"].to_numpy()
+    return [str(name) for name in np.random.default_rng(derive(material.config.seed, "like")).permutation(ids)]
+
+
 def draw(batch: pd.DataFrame, studio: Studio) -> NDArray[np.uint8]:
     """One picture [R, R, 3] per row."""
-    grounds = zip(studio.pixels(batch["ground"]), batch["defects"], batch["seed"], strict=True)
-    pictures = [damaged(ground, defects, seed) for ground, defects, seed in grounds]
+    rows = zip(studio.pixels(batch["ground"]), batch["defects"], batch["seed"], batch["like"], strict=True)
+    row_of = studio.prepared.row_of()
+    pictures = [
+        damaged(ground, defects, seed, measured(studio.prepared, row_of[like]) if like else None)
+        for ground, defects, seed, like in rows
+    ]
     return np.stack([picture for picture in pictures if picture is not None])  # all: the plan has tried them
 
 
-def damaged(ground: NDArray[np.uint8], defects: Defects, seed: int) -> NDArray[np.uint8] | None:
+def measured(prepared: Prepared, row: int) -> Measures:
+    """What the defect of a real image measures."""
+    assert prepared.masks is not None  # the plan names no other image
+    return measures(prepared.pixels[row], prepared.masks[row] > 0)
+
+
+def damaged(
+    ground: NDArray[np.uint8], defects: Defects, seed: int, like: Measures | None = None
+) -> NDArray[np.uint8] | None:
     """A photograph [R, R, 3] with random defects: its colours times the defects' factors.
 
     Args:
         defects: `panel`: cracks, dead areas and dark spots of a solar cell; `surface`: scratches, spots or a stain.
+        like: of `CHOICE` drawings the one is taken that measures nearest to this.
 
     Returns:
         None where none of TRIES draws shows on it, as on a black ground.
     """
+    shown = list(islice(_shown(ground, defects, seed), 1 if like is None else CHOICE))
+    if like is None or not shown:
+        return shown[0] if shown else None
+    return min(shown, key=lambda picture: distance(measures(picture, _changed(picture, ground)), like))
+
+
+def _shown(ground: NDArray[np.uint8], defects: Defects, seed: int) -> Iterator[NDArray[np.uint8]]:
+    """Drawings on a photograph that change some pixel visibly."""
     if ground.max() < VISIBLE:  # factors lie between 0 and 2, so no pixel can change by more than it has
-        return None
+        return
     for factor in islice(FACTORS[defects](ground, seed), TRIES):  # some surfaces are intact, some cracks faint
         picture = np.clip(np.round(ground * factor[:, :, None]), 0, 255).astype(np.uint8)
-        if np.abs(picture.astype(int) - ground).max() >= VISIBLE:
-            return picture
-    return None
+        if _changed(picture, ground).any():
+            yield picture
+
+
+def _changed(picture: NDArray[np.uint8], ground: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Where the defect is seen: bool [R, R]."""
+    return np.abs(picture.astype(int) - ground).max(2) >= VISIBLE
 
 
 def _of_cell(ground: NDArray[np.uint8], seed: int) -> Iterator[Factor]:

@@ -50,7 +50,8 @@ def lessons(material: Material, count: int) -> tuple[NDArray[np.uint8], list[str
     pictures, texts = [], []
     for wish, columns in zip(wishes, planned, strict=True):
         row = row_of[columns["ground"]]
-        picture = procedural.damaged(prepared.pixels[row], columns["defects"], wish.seed)
+        like = procedural.measured(prepared, row_of[columns["like"]]) if columns["like"] else None
+        picture = procedural.damaged(prepared.pixels[row], columns["defects"], wish.seed, like)
         assert picture is not None  # the plan has tried it
         record = prepared.frame.iloc[row]
         cell = {name: record[f"attribute.{name}"] for name in prompts.attributes if record[f"attribute.{name}"]}

@@ -30,7 +30,16 @@ from ..methods.studio import Studio
 
 SECTIONS = ("seed", "base", "resolution", "device", "compile", "dataset", "finetune", "generate")
 NAN = float("nan")
-DEFAULTS = {"source": "", "ground": "", "scale": NAN, "defects": "", "condition": "", "strength": NAN, "detail": NAN}
+DEFAULTS = {
+    "source": "",
+    "ground": "",
+    "scale": NAN,
+    "defects": "",
+    "like": "",
+    "condition": "",
+    "strength": NAN,
+    "detail": NAN,
+}
 """Columns that some methods fill."""
 
 

@@ -32,7 +32,7 @@ from ..stages.finetune import finetune_model
 from ..stages.generate import generate_images
 
 NEEDED = ("dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
-LINEAGE = ("source", "ground", "defects", "condition", "method", "prompt")
+LINEAGE = ("source", "ground", "defects", "like", "condition", "method", "prompt")
 SETTINGS = ("scale", "strength", "detail", "seed", "guidance", "steps")
 SPLIT_WORDS = re.compile(
     r"(?<![a-z])(train(?:ing)?|test(?:ing)?|eval(?:uation)?|val(?:id)?(?:ation)?|dev)(?![a-z])", re.IGNORECASE
