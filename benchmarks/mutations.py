@@ -182,11 +182,11 @@ def outcomes(drawn: list[Mutant], tests: dict[str, list[str]], minutes: float, j
     """Whether each mutant survives, in order; None where it was not its turn in time."""
     end, copies = time.monotonic() + 60 * minutes, SimpleQueue[Path]()
 
-    def unchanged(module: str) -> float:
-        """Seconds the tests of a module take; a mutant that takes twice as long and half a minute more runs for ever."""
+    def unchanged(files: tuple[str, ...]) -> float:
+        """Seconds some tests take; those that take twice as long and half a minute more run for ever."""
         folder, started = copies.get(), time.monotonic()
-        if not passes(folder, tests[module]):
-            raise SystemExit(f"{' '.join(tests[module])}: fails without any mutant")
+        if not passes(folder, list(files)):
+            raise SystemExit(f"{' '.join(files)}: fails without any mutant")
         copies.put(folder)
         return time.monotonic() - started
 
@@ -196,7 +196,8 @@ def outcomes(drawn: list[Mutant], tests: dict[str, list[str]], minutes: float, j
         folder = copies.get()
         try:
             (folder / mutant.module).write_text(mutant.changed)
-            return passes(folder, tests[mutant.module], 2 * seconds[mutant.module] + 30)
+            own = tests[mutant.module]
+            return passes(folder, own, 2 * seconds[tuple(own)] + 30)
         finally:
             (folder / mutant.module).write_text(mutant.source)
             copies.put(folder)
@@ -204,8 +205,8 @@ def outcomes(drawn: list[Mutant], tests: dict[str, list[str]], minutes: float, j
     with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(jobs) as pool:
         for number in range(jobs):
             copies.put(copied(Path(scratch) / str(number)))
-        modules = sorted({mutant.module for mutant in drawn})
-        seconds = dict(zip(modules, pool.map(unchanged, modules), strict=True))
+        lists = sorted({tuple(tests[mutant.module]) for mutant in drawn})  # several modules share one
+        seconds = dict(zip(lists, pool.map(unchanged, lists), strict=True))
         yield from pool.map(survives, drawn)
 
 
