@@ -88,7 +88,7 @@ class Dataset(Section):
     prompts: str
     """Caption templates and attribute axes: a file, or the name of one in prompts/ (e.g. `solar-cell`)."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How a photograph becomes square: one rule for all, which looks at no mask. `crop` keeps the centre, `pad` adds black bars,
+    """How a photograph becomes square: by one rule that looks at no mask. `crop` keeps the centre, `pad` adds black bars,
     `stretch` changes proportions."""
     fit_loss: Share = 0.1
     """The share of the rare class's objects (by their masks) that `fit` may lose or halve; where it is more, `prepare`

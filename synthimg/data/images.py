@@ -128,15 +128,17 @@ def _decode(data: bytes) -> tuple[Image.Image, frozenset[Remark], bool]:
         with Image.open(BytesIO(data), formats=_formats()) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise UnreadableError(f"too large: {file.width} x {file.height} pixels")
+            several = _has_several_frames(file)
             file.load()
             if not file.width * file.height:
                 raise UnreadableError(f"no pixels: {file.width} x {file.height}")
-            if _has_several_frames(file):
+            if several:
                 remarks.add("several frames")
             if _is_turned(file, remarks):
                 ImageOps.exif_transpose(file, in_place=True)
                 remarks.add("turned")
-            return file, frozenset(remarks), _is_lossy(file, data)
+            # a file of several frames would be read again when it is converted
+            return file.copy() if several else file, frozenset(remarks), _is_lossy(file, data)
     except UnreadableError:
         raise
     except UnidentifiedImageError as error:
@@ -166,10 +168,13 @@ def _has_several_frames(file: Image.Image) -> bool:
 
 def _is_turned(file: Image.Image, remarks: set[Remark]) -> bool:
     try:
-        return file.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
-    except Exception:  # of all metadata only the orientation is used: it cannot be told, the pixels can
-        remarks.add("no orientation")
-        return False
+        exif = file.getexif()
+        if exif or not file.info.get("exif"):
+            return exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:  # of all metadata only the orientation is used: where it cannot be told, the pixels can
+        pass
+    remarks.add("no orientation")
+    return False
 
 
 def _is_lossy(file: Image.Image, data: bytes) -> bool:
