@@ -10,6 +10,7 @@ import zlib
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -161,7 +162,7 @@ def test_a_png_file_with_huge_notes_and_broken_pixels_is_still_broken(tmp_path: 
 def test_of_several_frames_the_first_is_read_and_that_is_said(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (16, 16), one) for one in ("red", "blue", "lime")]
     for name in ("gif", "tif", "webp", "png"):
-        more = {"lossless": True} if name == "webp" else {}
+        more: dict[str, Any] = {"lossless": True} if name == "webp" else {}
         frames[0].save(tmp_path / f"x.{name}", save_all=True, append_images=frames[1:], **more)
         found = images.load(tmp_path / f"x.{name}")
         assert found.remarks == {"several frames"} and found.image.getpixel((8, 8)) == (255, 0, 0), name

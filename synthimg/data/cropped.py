@@ -5,6 +5,7 @@ Every image is cropped by one rule that needs no mask. A crop around masks would
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -101,7 +102,8 @@ def refuse_losses(frame: pd.DataFrame, rare: str, how: Fit, allowed: float) -> N
     share = float((own["kept"] < HALF).mean()) if len(own) else 0.0
     if share > allowed:
         (found,) = suspect_losses(own, how)
-        raise UserError(f"{found.text}. Or allow it: dataset.fit_loss: {np.ceil(100 * share) / 100:g} (now {allowed:g})")
+        enough = math.ceil(round(100 * share, 6)) / 100
+        raise UserError(f"{found.text}. Or allow it: dataset.fit_loss: {enough:g} (now {allowed:g})")
 
 
 def _remedy(how: Fit) -> str:
