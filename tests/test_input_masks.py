@@ -180,6 +180,12 @@ def test_the_mask_of_another_record_is_no_image() -> None:
     assert twins.masks_of_others(frame).tolist() == [False, True, False, True, False, False]
 
 
+def pictures(*like_masks: bool) -> NDArray[np.uint8]:
+    """Pictures [N, 64, 64, 3], some of two levels, the others noise."""
+    photograph, mask = np.random.default_rng(0).integers(60, 220, (SIDE, SIDE, 3), np.uint8), grey(crack()).convert("RGB")
+    return np.stack([np.asarray(mask) if one else photograph for one in like_masks])
+
+
 @pytest.mark.parametrize(("image", "mask", "template"), [
     ("fray/x.jpg", "fray/x.png", "{stem}.png"), ("fray/x.png", "fray/x_mask.png", "{stem}_mask.png"),
     ("fray/X.PNG", "fray/X_segmentation.tif", "{stem}_segmentation.tif"),
@@ -188,24 +194,26 @@ def test_the_mask_of_another_record_is_no_image() -> None:
     ("fray/x.png", "fray/ground_truth/x.png", None),
 ])  # fmt: skip
 def test_masks_among_the_images_are_suspected_and_their_template_named(image: str, mask: str, template: str | None) -> None:
-    frame = pd.DataFrame({"path": [image, mask, "fray/y.png"], "label": "fray", "two_levels": [False, True, True]})
-    (found,) = twins.suspect_masks(frame, is_table=False)
+    frame, pixels = pd.DataFrame({"path": [image, mask, "fray/y.png"], "label": "fray"}), pictures(False, True, True)
+    (found,) = twins.suspect_masks(frame, pixels, is_table=False)
     assert found.severity == "warning" and found.kind == "masks as images" and f"{mask} that of {image}" in found.text
     assert (f"dataset.mask: '{template}'" if template else "metadata.csv") in found.text
-    assert "1 of 3 images" in found.text and "{stem}" not in twins.suspect_masks(frame, is_table=True)[0].text
+    assert "1 of 3 images" in found.text and "{stem}" not in twins.suspect_masks(frame, pixels, is_table=True)[0].text
 
 
 def test_pictures_of_two_levels_and_twins_alone_are_no_masks() -> None:
-    frame = pd.DataFrame({"path": ["a/x.jpg", "a/x.png", "a/y.png"], "label": "a", "two_levels": [False, False, True]})
-    assert twins.suspect_masks(frame, is_table=False) == []  # one picture in two formats; a black one
+    frame = pd.DataFrame({"path": ["a/x.jpg", "a/x.png", "a/y.png"], "label": "a"})
+    assert (
+        twins.suspect_masks(frame, pictures(False, False, True), is_table=False) == []
+    )  # one picture in two formats; a black one
 
 
 @pytest.mark.parametrize("label", ["masks", "Labels", "annotations", "ground_truth", "x_mask", "SegmentationClass"])
 def test_a_class_named_for_masks_is_suspected_if_its_pictures_look_like_them(label: str) -> None:
     frame = pd.DataFrame({"path": ["a/1.png", "m/2.png", "m/3.png"], "label": ["a", label, label]})
-    (found,) = twins.suspect_masks(frame.assign(two_levels=[False, True, False]), is_table=False)
+    (found,) = twins.suspect_masks(frame, pictures(False, True, False), is_table=False)
     assert f"'{label}' is named for masks, and 1 of its 2" in found.text and "m/2.png" in found.text
-    assert not twins.suspect_masks(frame.assign(two_levels=False), is_table=False)
+    assert not twins.suspect_masks(frame, pictures(False, False, False), is_table=False)
 
 
 def test_two_levels_are_told_by_the_pixels() -> None:

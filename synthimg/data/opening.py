@@ -21,8 +21,6 @@ class Facts(NamedTuple):
     """Of the picture, upright, before it becomes square."""
     remarks: str
     """Those of `images.Remark` that hold, joined by commas."""
-    two_levels: bool
-    """Whether the picture looks like a mask."""
     mask_digest: str = ""
     """blake2b of the mask's bytes; "" where there is none that can be read."""
     mask_fault: str = ""
@@ -56,7 +54,7 @@ def open_record(root: Path, path: str, mask: str, resolution: int, how: Fit) -> 
     image, digest, remarks = images.load(root / path)
     pixels = images.square(image, resolution, how)
     thumbnail = duplicates.fingerprint(image)
-    facts = Facts(digest, *image.size, ",".join(sorted(remarks)), masks.has_two_levels(pixels))
+    facts = Facts(digest, *image.size, ",".join(sorted(remarks)))
     if not mask:
         return Opened(pixels, None, thumbnail, facts)
     try:

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 
+from .masks import has_two_levels
 from .suspicions import Suspicion
 
 WORDS = r"masks?|segmentations?|segm?|labels?|annotations?|anno|gt|ground_?truths?|binary|alpha|matte"
@@ -31,14 +32,20 @@ def masks_of_others(frame: pd.DataFrame) -> np.ndarray:
     return np.array([path in named for path in paths], bool)
 
 
-def suspect_masks(frame: pd.DataFrame, is_table: bool) -> list[Suspicion]:
+def suspect_masks(frame: pd.DataFrame, pixels: np.ndarray, is_table: bool) -> list[Suspicion]:
     """Pictures that look like the masks of others, and classes that are named for masks.
 
     Args:
-        frame: columns `path`, `label`, `two_levels`.
+        frame: columns `path`, `label`.
+        pixels: uint8 [N, R, R, 3]; looked at are those alone whose name makes them suspect.
         is_table: whether a table names the images: then no template is proposed.
     """
     found = []
+    frame = frame.assign(key=[_key(path) for path in frame["path"]])
+    named = np.array([bool(FOLDER.match(label)) for label in frame["label"]], bool)
+    suspect = frame.duplicated("key", keep=False).to_numpy() | named
+    looks = [bool(one and has_two_levels(pixels[row])) for row, one in enumerate(suspect)]
+    frame = frame.assign(two_levels=np.array(looks, bool))
     pairs = _pairs(frame)
     if pairs:
         image, mask = pairs[0]
@@ -51,8 +58,8 @@ def suspect_masks(frame: pd.DataFrame, is_table: bool) -> list[Suspicion]:
         found.append(Suspicion("warning", "masks as images",
             f"{len({other for _, other in pairs})} of {len(frame)} images look like the masks of others, such as {mask} "
             f"that of {image}; {mend}"))  # fmt: skip
-    for label, own in frame.groupby("label"):
-        if FOLDER.match(str(label)) and own["two_levels"].mean() >= LIKE_MASKS:
+    for label, own in frame[named].groupby("label"):
+        if own["two_levels"].mean() >= LIKE_MASKS:
             found.append(Suspicion("warning", "masks as images",
                 f"class '{label}' is named for masks, and {int(own['two_levels'].sum())} of its {len(own)} images look like "
                 f"masks, such as {own['path'][own['two_levels']].iloc[0]}; leave it out by dataset.classes"))  # fmt: skip
@@ -61,10 +68,8 @@ def suspect_masks(frame: pd.DataFrame, is_table: bool) -> list[Suspicion]:
 
 def _pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
     """Image and mask: of one name but for its suffix and words such as `mask`, and only the mask has two grey levels."""
-    keys = [_key(path) for path in frame["path"]]
-    twins = frame.assign(key=keys)
-    images = twins[~twins["two_levels"]].drop_duplicates("key").set_index("key")["path"]
-    looks = twins[twins["two_levels"] & twins["key"].isin(images.index)]
+    images = frame[~frame["two_levels"]].drop_duplicates("key").set_index("key")["path"]
+    looks = frame[frame["two_levels"] & frame["key"].isin(images.index)]
     return [(images[key], path) for key, path in zip(looks["key"], looks["path"], strict=True)]
 
 

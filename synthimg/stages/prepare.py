@@ -77,13 +77,14 @@ def prepare_dataset(config: Config) -> Path:
     frame = usable[read].reset_index(drop=True)
     seen = pd.concat([frame[["path", "label", "mask"]], facts], axis=1)
     left_out = sorted([*left_out, *inspection.masks_left_out(seen)])
-    suspicions = _suspicions(seen, source.is_table, config)
-    for one in suspicions:
-        tqdm.write(f"{one.severity}: {one.text}")
+    cropped.refuse_losses(seen, dataset.rare_class, dataset.fit, dataset.fit_loss)
     pairs = duplicates.near(np.concatenate([part.thumbnails for part in parts]), dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
+    suspicions = _suspicions(seen, pixels, source.is_table, config)
+    for one in suspicions:
+        tqdm.write(f"{one.severity}: {one.text}")
     frame["mask"] = (facts["shows"] != "").to_numpy()
     if dataset.mask:
         _assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
@@ -234,15 +235,10 @@ def _read_part(folder: Path) -> Part:
         return Part(folder, facts["read"], known, facts["thumbnails"], lost)
 
 
-def _suspicions(seen: pd.DataFrame, is_table: bool, config: Config) -> list[Suspicion]:
-    """What pictures and masks make suspect.
-
-    Raises:
-        UserError: too many objects of the rare class are cut away.
-    """
+def _suspicions(seen: pd.DataFrame, pixels: np.ndarray, is_table: bool, config: Config) -> list[Suspicion]:
+    """What pictures and masks make suspect."""
     dataset = config.dataset
-    cropped.refuse_losses(seen, dataset.rare_class, dataset.fit, dataset.fit_loss)
-    found = [*inspection.suspect_pictures(seen, config.resolution), *twins.suspect_masks(seen, is_table)]
+    found = [*inspection.suspect_pictures(seen, config.resolution), *twins.suspect_masks(seen, pixels, is_table)]
     if dataset.mask:
         found += [*inspection.suspect_masks(seen, dataset.rare_class), *cropped.suspect_losses(seen, dataset.fit)]
     return found
