@@ -61,7 +61,7 @@ class Dataset(Section):
     image: str = "{file_name}"
     """How a row names its image, relative to the table's folder, with {column} fields: `images/{image_id}.jpg`."""
     mask: str | None = None
-    """How a row names its mask (white = the object), e.g. `masks/{image_id}_segmentation.png`."""
+    """How a row names its mask (darkest = the background), e.g. `masks/{image_id}_segmentation.png`."""
     label_column: str = "label"
     group: str | None = None
     """What must not straddle splits: patient, lesion, part. A column, or a regular expression with one group in parentheses
@@ -88,7 +88,11 @@ class Dataset(Section):
     prompts: str
     """Caption templates and attribute axes: a file, or the name of one in prompts/ (e.g. `solar-cell`)."""
     fit: Literal["crop", "pad", "stretch"] = "crop"
-    """How a photograph becomes square."""
+    """How a photograph becomes square: by one rule that looks at no mask. `crop` keeps the centre, `pad` adds black bars,
+    `stretch` changes proportions."""
+    fit_loss: Share = 0.1
+    """The share of the rare class's objects (by their masks) that `fit` may lose or halve; where it is more, `prepare`
+    refuses."""
     duplicates: Share = 0.8
     """Images that show the same thing share a group: their patterns correlate at least so well at the best shift of up to
     6 % of the side, whatever the exposure, and much better than with images of the same kind (data/duplicates.py).

@@ -189,7 +189,7 @@ def test_the_donor_of_a_recipient_does_not_depend_on_the_recipients_before(tmp_p
     prepared = photographs()
     assert prepared.masks is not None
     sizes = donors.sizes_of(captions.load("dermatology"), ["lesion_size"])
-    prepared = prepared._replace(frame=donors.with_objects(prepared.frame, prepared.masks, sizes))
+    prepared = prepared._replace(frame=donors.with_objects(prepared, sizes))
     places = [(name, seed) for name in prepared.frame["id"][1::2] for seed in range(3)]
     forwards, backwards = (donors.chooser(prepared, sizes, "cracked", 0) for _ in range(2))
     there = [forwards(*place) for place in places]
@@ -202,7 +202,7 @@ def test_a_recipient_without_an_object_asks_for_no_size_in_particular(tmp_path: 
     assert prepared.masks is not None
     prepared.masks[1::2] = 0  # healthy skin
     sizes = donors.sizes_of(prompts, [])
-    described = donors.with_objects(prepared.frame, prepared.masks, sizes)
+    described = donors.with_objects(prepared, sizes)
     assert set(described["asks"][1::2]) == {""} and set(described["asks"][::2]) == {"medium"}
     choose = donors.chooser(prepared._replace(frame=described), sizes, "cracked", 0)
     found = [choose(prepared.frame["id"][1], seed) for seed in range(48)]

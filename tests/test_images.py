@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from synthimg.data import conditions, duplicates, images, splits
+from synthimg.data import colour, conditions, duplicates, images, masks, splits
 
 
 def read(path):
@@ -33,8 +33,8 @@ def test_every_mode_becomes_rgb(tmp_path):
 
 
 def test_floats_and_unusual_ranges():
-    assert images.grey8(np.array([[0.0, 0.5, 1.0]])).tolist() == [[0, 128, 255]]
-    assert images.grey8(np.array([[-100, 0, 100]], np.int32)).tolist() == [[0, 128, 255]]
+    assert colour.grey8(np.array([[0.0, 0.5, 1.0]])).tolist() == [[0, 128, 255]]
+    assert colour.grey8(np.array([[-100, 0, 100]], np.int32)).tolist() == [[0, 128, 255]]
 
 
 def test_exif_orientation_is_applied(tmp_path):
@@ -75,12 +75,12 @@ def test_masks(tmp_path):
     palette.save(tmp_path / "palette.png")
     Image.fromarray(shape).save(tmp_path / "ones.png")
     Image.fromarray(shape * 255).save(tmp_path / "noisy.jpg", quality=40)
-    ones = images.read_mask(tmp_path / "ones.png", 20, "stretch", (20, 10))
+    ones = masks.read_mask(tmp_path / "ones.png", 20, "stretch", (20, 10))
     assert set(np.unique(ones)) == {0, 255} and (ones > 0).mean() == pytest.approx(shape.mean())
-    assert ((images.read_mask(tmp_path / "palette.png", 20, "stretch", (20, 10)) == 0) == (ones > 0)).all()
-    assert ((images.read_mask(tmp_path / "noisy.jpg", 20, "stretch", (20, 10)) > 0) == (ones > 0)).mean() > 0.95
+    assert ((masks.read_mask(tmp_path / "palette.png", 20, "stretch", (20, 10)) == 0) == (ones > 0)).all()
+    assert ((masks.read_mask(tmp_path / "noisy.jpg", 20, "stretch", (20, 10)) > 0) == (ones > 0)).mean() > 0.95
     with pytest.raises(images.UnreadableError, match="mask of 20 x 10"):
-        images.read_mask(tmp_path / "ones.png", 20, "stretch", (10, 20))
+        masks.read_mask(tmp_path / "ones.png", 20, "stretch", (10, 20))
 
 
 def texture(seed):

@@ -9,7 +9,7 @@ from PIL import Image
 
 from synthimg.attributes import estimators
 from synthimg.config import Part
-from synthimg.data import images, prepared
+from synthimg.data import images, masks, prepared
 from synthimg.errors import UserError
 from synthimg.reading import parse
 from synthimg.stages import prepare as stage_prepare
@@ -59,8 +59,8 @@ def contents(folder):
 def test_the_whole_stage(folder, capsys):
     run = settings(folder)
     out = prepare_dataset(run)
-    frame, pixels, masks = prepared.load(run)
-    assert pixels.shape == (38, 32, 32, 3) and masks.shape == (38, 32, 32) and set(np.unique(masks)) == {255}
+    frame, pixels, objects = prepared.load(run)
+    assert pixels.shape == (38, 32, 32, 3) and objects.shape == (38, 32, 32) and set(np.unique(objects)) == {255}
     assert frame["mask"].all() and frame["id"].str.fullmatch("[0-9a-f]{16}").all()
     assert {"attribute.site", "attribute.lighting", "measured.texture", "caption"} <= set(frame)
     for row, path in enumerate(frame["path"]):
@@ -177,6 +177,6 @@ def test_lesion_size_agrees_with_the_experts_masks():
         pytest.skip("HAM10000 is not beside this repository (shared/data/ham10000)")
     names = [path.stem for path in sorted((HAM / "images").glob("*.jpg"))[::200]]
     pixels = np.stack([images.square(images.read(HAM / "images" / f"{name}.jpg"), 64, "crop") for name in names])
-    masks = [images.read_mask(HAM / "masks" / f"{name}_segmentation.png", 64, "crop", (200, 150)) for name in names]
+    drawn = [masks.read_mask(HAM / "masks" / f"{name}_segmentation.png", 64, "crop", (200, 150)) for name in names]
     size = estimators.measure(pixels, ["lesion_size"])["lesion_size"]
-    assert np.corrcoef(size, [(mask > 0).mean() for mask in masks])[0, 1] > 0.75
+    assert np.corrcoef(size, [(mask > 0).mean() for mask in drawn])[0, 1] > 0.75

@@ -1,81 +1,198 @@
-"""Any photograph to square RGB uint8, and any mask to 0 or 255. A file that cannot be read raises `UnreadableError`."""
+"""Any picture file to upright RGB, and to a square. A file that cannot be read raises `UnreadableError`."""
 
 from __future__ import annotations
 
+import stat
+import struct
 import warnings
+from functools import cache
+from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+
+from .colour import to_rgb, to_srgb
 
 MAX_PIXELS = 100_000_000
 """Larger images are set aside: decoded, they would take more than 300 MB."""
+MAX_BYTES = 4 * MAX_PIXELS
+"""Larger files are set aside before they are read."""
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+"""Formats that Pillow knows but does not decode itself: EPS, for one, would start a program of its own."""
+PNG = b"\x89PNG\r\n\x1a\n"
+NEEDED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}
+"""The parts of a PNG file that its pixels depend on."""
 
 Fit = Literal["crop", "pad", "stretch"]
+Remark = Literal["several frames", "turned", "no orientation", "no metadata", "no profile"]
+"""What is said of a picture that is read: only the first of its frames is used; its EXIF orientation was applied, or is
+broken and was not; it has broken or huge metadata, which were left out; it has a colour profile that was not applied."""
+
+# Pillow warns of broken metadata (`no orientation` says so where it matters here) and of sizes (refused by MAX_PIXELS).
+# A filter for good and not `catch_warnings`: that one is not safe between threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class UnreadableError(Exception):
     """This one file cannot be used; the message says why. The job goes on without it."""
 
 
-def read(path: Path) -> Image.Image:
-    """An image file as upright RGB.
+class Decoded(NamedTuple):
+    """The pixels of a file in the file's own mode, upright."""
 
-    EXIF orientation is applied; transparency is laid over white; grey, palette, CMYK and 1-bit images are converted;
-    deep grey is scaled by `grey8`. Of an animation or a multi-page file, the first frame.
+    image: Image.Image
+    remarks: frozenset[Remark]
+    lossy: bool
+    """Whether the file's compression changes pixels."""
+    digest: str
+    """blake2b of the file's bytes, 32 hex digits."""
+
+
+class Loaded(NamedTuple):
+    """A picture as upright RGB in sRGB."""
+
+    image: Image.Image
+    digest: str
+    """blake2b of the file's bytes, 32 hex digits."""
+    remarks: frozenset[Remark]
+
+
+def read(path: Path) -> Image.Image:
+    """The image of `load`."""
+    return load(path).image
+
+
+def load(path: Path) -> Loaded:
+    """An image file as upright RGB, read once from the disk.
+
+    EXIF orientation is applied; a colour profile is converted to sRGB; transparency is laid over white; grey, palette,
+    CMYK and 1-bit images are converted; deep grey is scaled by `grey8`. Of an animation or a multi-page file, the first
+    frame.
 
     Raises:
         UnreadableError: missing, not an image, truncated, or too large.
     """
-    return to_rgb(_load(path))
-
-
-def _load(path: Path) -> Image.Image:
+    image, remarks, _, digest = decode(path)
+    profile = image.info.get("icc_profile")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's own size warning: refused below; broken EXIF: harmless
-            with Image.open(path) as file:
-                if file.width * file.height > MAX_PIXELS:
-                    raise UnreadableError(f"too large: {file.width} x {file.height} pixels")
-                file.load()
-                return ImageOps.exif_transpose(file)
+        if not profile:
+            return Loaded(to_rgb(image), digest, remarks)
+        try:
+            return Loaded(to_srgb(image, profile), digest, remarks)
+        except ValueError:
+            return Loaded(to_rgb(image), digest, remarks | {"no profile"})
+    except Exception as error:
+        raise UnreadableError(f"mode {image.mode} cannot be converted: {_words(error)}") from error
+
+
+def decode(path: Path) -> Decoded:
+    """The first frame of a picture file in its own mode, upright.
+
+    Raises:
+        UnreadableError: as `load`.
+    """
+    data = _read_bytes(path)
+    digest = blake2b(data, digest_size=16).hexdigest()
+    try:
+        return Decoded(*_decode(data), digest)
+    except UnreadableError:
+        bare = _bare_png(data)  # a huge or broken note in a PNG file does not cost the picture
+        if bare == data:
+            raise
+        image, remarks, lossy = _decode(bare)
+        return Decoded(image, remarks | {"no metadata"}, lossy, digest)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise UnreadableError(f"too large: {status.st_size / 1e6:.0f} MB")
+        return path.read_bytes()
     except FileNotFoundError as error:
         raise UnreadableError("no such file") from error
-    except Image.DecompressionBombError as error:
-        raise UnreadableError("too large") from error
+    except OSError as error:  # no permission, a loop of links, a name that is too long, a disk that fails
+        raise UnreadableError((error.strerror or type(error).__name__).lower()) from error
+    except ValueError as error:
+        raise UnreadableError("no file has such a name") from error  # a NUL in it
+
+
+def _decode(data: bytes) -> tuple[Image.Image, frozenset[Remark], bool]:
+    remarks: set[Remark] = set()
+    try:
+        with Image.open(BytesIO(data), formats=_formats()) as file:
+            if file.width * file.height > MAX_PIXELS:
+                raise UnreadableError(f"too large: {file.width} x {file.height} pixels")
+            several = _has_several_frames(file)
+            file.load()
+            if not file.width * file.height:
+                raise UnreadableError(f"no pixels: {file.width} x {file.height}")
+            if several:
+                remarks.add("several frames")
+            if _is_turned(file, remarks):
+                ImageOps.exif_transpose(file, in_place=True)
+                remarks.add("turned")
+            # a file of several frames would be read again when it is converted
+            return file.copy() if several else file, frozenset(remarks), _is_lossy(file, data)
     except UnreadableError:
         raise
+    except UnidentifiedImageError as error:
+        raise UnreadableError("no picture, or of a format that Pillow does not read" if data else "empty file") from error
+    except Image.DecompressionBombError as error:
+        raise UnreadableError(f"too large: more than {MAX_PIXELS / 1e6:.0f} million pixels") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
-        raise UnreadableError(f"not a readable image: {' '.join(str(error).split()) or type(error).__name__}") from error
+        raise UnreadableError(f"not a readable image: {_words(error)}") from error
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any Pillow mode to RGB."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(grey8(np.asarray(image))).convert("RGB")
-    if image.has_transparency_data:
-        layer = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
-    return image.convert("RGB")
+@cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in Image.ID if name not in NO_PICTURES]
 
 
-def grey8(values: np.ndarray) -> np.ndarray:
-    """Deep grey [H, W] to uint8 by the range of its type, never by the image's own range: brightness stays comparable.
+def _words(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
-    16 bits: / 257. If the largest value is below 4096, the file is taken as 12 bits in a 16-bit container, as
-    cameras and scanners write it: / 16. (A true 16-bit image that dark would come out 16 times too bright.)
-    32-bit integers within 16 bits count as those. Floats: 0..1 if none is larger, else 0..255.
-    Anything beyond has no agreed range and is scaled by its own minimum and maximum.
-    """
-    deep = np.nan_to_num(values.astype(np.float64))
-    low, high = float(deep.min()), float(deep.max())
-    integer_top = 4095.9375 if high < 4096 else 65535.0
-    float_top = 1.0 if high <= 1 else 255.0
-    top = float_top if values.dtype.kind == "f" else integer_top
-    if low < 0 or high > top:
-        deep, top = deep - low, max(high - low, 1e-12)
-    return np.rint(deep * 255 / top).astype(np.uint8)
+
+def _has_several_frames(file: Image.Image) -> bool:
+    try:
+        return bool(getattr(file, "is_animated", False))
+    except Exception:  # it looks for the second frame, which may be what is broken
+        return True
+
+
+def _is_turned(file: Image.Image, remarks: set[Remark]) -> bool:
+    try:
+        exif = file.getexif()
+        if exif or not file.info.get("exif"):
+            return exif.get(ExifTags.Base.Orientation, 1) in range(2, 9)
+    except Exception:  # of all metadata only the orientation is used: where it cannot be told, the pixels can
+        pass
+    remarks.add("no orientation")
+    return False
+
+
+def _is_lossy(file: Image.Image, data: bytes) -> bool:
+    return file.format in ("JPEG", "MPO", "JPEG2000", "AVIF") or (file.format == "WEBP" and b"VP8 " in data[:64])
+
+
+def _bare_png(data: bytes) -> bytes:
+    """A PNG file without the parts that its pixels do not depend on; other files as they are."""
+    if not data.startswith(PNG):
+        return data
+    kept, start = [PNG], len(PNG)
+    while start + 8 <= len(data):
+        (length,) = struct.unpack(">I", data[start : start + 4])
+        end = start + 12 + length
+        if data[start + 4 : start + 8] in NEEDED:
+            kept.append(data[start:end])
+        start = end
+    return b"".join(kept)
 
 
 def fit(image: Image.Image, resolution: int, how: Fit, resample: Image.Resampling, fill: str | int) -> np.ndarray:
@@ -89,41 +206,14 @@ def fit(image: Image.Image, resolution: int, how: Fit, resample: Image.Resamplin
     if how == "crop":
         return np.asarray(ImageOps.fit(image, size, resample))
     if how == "pad":
-        return np.asarray(ImageOps.pad(image, size, resample, color=fill))
+        shrink = resolution / max(image.size)
+        wide, high = (max(1, round(side * shrink)) for side in image.size)  # a line stays one pixel wide
+        square = Image.new(image.mode, size, fill)
+        square.paste(image.resize((wide, high), resample), (round((resolution - wide) / 2), round((resolution - high) / 2)))
+        return np.asarray(square)
     return np.asarray(image.resize(size, resample))
 
 
 def square(image: Image.Image, resolution: int, how: Fit) -> np.ndarray:
     """A photograph as uint8 [resolution, resolution, 3]; padding is black."""
     return fit(image, resolution, how, Image.Resampling.LANCZOS, "black")
-
-
-def read_mask(path: Path, resolution: int, how: Fit, like: tuple[int, int]) -> np.ndarray:
-    """A mask file as uint8 [resolution, resolution], 255 where the object is.
-
-    Everything that is not black counts as object (in a JPEG, whose black is noisy: brighter than half). A palette
-    image is read by its colours: which index is black differs from file to file. Transparency is laid over black.
-
-    Args:
-        like: width and height of the photograph, upright.
-
-    Raises:
-        UnreadableError: as `read`, or of other proportions than the photograph.
-    """
-    mask = _load(path)
-    wide, high = mask.width / like[0], mask.height / like[1]
-    if abs(wide / high - 1) > 0.02:
-        raise UnreadableError(f"mask of {mask.width} x {mask.height} for an image of {like[0]} x {like[1]}")
-    if mask.mode == "P" or mask.has_transparency_data:
-        layer = mask.convert("RGBA")
-        mask = Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer).convert("RGB")
-    values = np.asarray(mask if mask.mode != "CMYK" else mask.convert("RGB"))
-    grey = values if values.ndim == 2 else _luma(values)
-    border = 127 if path.suffix.lower() in (".jpg", ".jpeg") else 0
-    present = grey.round() > border if grey.dtype.kind == "f" else grey > border
-    full = Image.fromarray(present.astype(np.uint8) * 255)
-    return fit(full, resolution, how, Image.Resampling.NEAREST, 0)
-
-
-def _luma(values: np.ndarray) -> np.ndarray:
-    return values[..., :3].astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)

@@ -13,7 +13,7 @@ import pandas as pd
 
 from ..config import Consent, Dataset
 from ..errors import UserError
-from . import elpv
+from . import elpv, twins
 
 IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
 TABLES = {".csv", ".tsv", ".parquet", ".jsonl"}
@@ -153,6 +153,7 @@ def make_records(source: Source, dataset: Dataset, columns: tuple[str, ...] = ()
     for name in wanted:
         frame[f"attribute.{name}"] = rows[name].str.strip()
     rule = _group_rule(source, dataset.group or source.group)
+    frame = frame[~twins.masks_of_others(frame)]
     kept = _check(frame, source, dataset)
     return kept.assign(group=_groups(source, kept, rule)).sort_values("path", ignore_index=True)
 

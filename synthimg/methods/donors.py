@@ -36,12 +36,17 @@ def sizes_of(prompts: captions.Prompts, axes: list[str]) -> captions.Attribute |
     return prompts.attributes[asked[0]] if asked else None
 
 
-def with_objects(frame: pd.DataFrame, masks: np.ndarray, sizes: captions.Attribute | None) -> pd.DataFrame:
-    """The records with what their masks say: `mask` (is there an object), its `area` and `size` as shares of the image, the
-    size that a transplant in its place `aims` at and its category, which it `asks` for (0 and "", no size in particular,
-    where there is no object or no category), and whether the image `gives` an object to transplants or `takes` one.
+def with_objects(prepared: Prepared, sizes: captions.Attribute | None) -> pd.DataFrame:
+    """The records with what their masks say: `mask` (is there an object), its `area` and `size` as shares of the image, its
+    share of the `edge` of what the image shows between black bars, the size that a transplant in its place `aims` at and its
+    category, which it `asks` for (0 and "", no size in particular, where there is no object or no category), and whether the
+    image `gives` an object to transplants or `takes` one.
     """
-    area, edge = np.array([(float((mask > 0).mean()), pasting.frame_share(mask > 0)) for mask in masks]).T
+    frame, pixels, masks = prepared
+    assert masks is not None  # reading.parse sees to it
+    shown = [(mask > 0) & pasting.inside(image) for image, mask in zip(pixels, masks, strict=True)]
+    area = np.array([mask.mean() for mask in shown])
+    edge = np.array([pasting.frame_share(mask[pasting.content(image)]) for image, mask in zip(pixels, shown, strict=True)])
     held = frame["mask"] & (area > 0)  # an empty one leaves nothing to paint
     # asked for is a size as the estimator sees it, where it is one of those that the prompts measure
     size = frame.get("measured.lesion_size", pd.Series(area, frame.index)).where(area > 0, 0)
@@ -50,7 +55,7 @@ def with_objects(frame: pd.DataFrame, masks: np.ndarray, sizes: captions.Attribu
     takes = (held | ~frame["label"].isin(frame["label"][held])) & (area <= pasting.COVER[1])
     aims = captions.well_inside(sizes, size.to_numpy(), MARGIN) if sizes else size.to_numpy()  # what is 0 stays 0
     asks = np.where(aims > 0, captions.categories(sizes, aims), "") if sizes else ""
-    return frame.assign(mask=held, area=area, size=size, aims=aims, asks=asks, gives=gives, takes=takes)
+    return frame.assign(mask=held, area=area, edge=edge, size=size, aims=aims, asks=asks, gives=gives, takes=takes)
 
 
 def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, seed: int) -> Choose:
@@ -73,11 +78,7 @@ def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, see
     takers = frame[train & (frame["label"] != rare) & frame["takes"]]
     row_of, area, size = prepared.row_of(), givers["area"].to_numpy(), givers["size"].to_numpy()
     if givers.empty:
-        low, high = pasting.COVER
-        raise UserError(
-            f"generate.methods.transplant: no rare training image whose mask covers {100 * low:g} % to {100 * high:g} % "
-            "of it and does not run along its edge"
-        )
+        raise UserError(_no_donor(frame[train & (frame["label"] == rare)]))
 
     def tried(number: int, taker: pd.Series, seed: int) -> np.ndarray:
         a, b = row_of[givers["id"].iloc[number]], row_of[taker["id"]]
@@ -101,6 +102,22 @@ def chooser(prepared: Prepared, sizes: captions.Attribute | None, rare: str, see
         return str(givers["id"].iloc[chosen]), float(kept[chosen])
 
     return choose
+
+
+def _no_donor(rows: pd.DataFrame) -> str:
+    """Why none of the rare training images gives an object."""
+    (low, high), area = pasting.COVER, rows["area"]
+    reasons = {
+        "without an object in their mask": area == 0,
+        f"with one that covers less than {100 * low:g} %": (area > 0) & (area < low),
+        f"with one that covers more than {100 * high:g} %": area > high,
+        "with one that runs along the edge": area.between(low, high) & (rows["edge"] > pasting.CUT),
+    }
+    counts = ", ".join(f"{own.sum()} {why}" for why, own in reasons.items() if own.any())
+    return (
+        f"generate.methods.transplant: no rare training image whose mask covers {100 * low:g} % to {100 * high:g} % of it "
+        f"and does not run along its edge; of {len(rows)} there are {counts or 'none that the estimator sees'}"
+    )
 
 
 def scales(area: np.ndarray, size: np.ndarray, wanted: float) -> tuple[np.ndarray, np.ndarray]:

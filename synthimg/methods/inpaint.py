@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..data import conditions
 from .base import Columns, Material, Method, Wish
+from .pasting import inside
 from .starts import nearest, with_object
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def draw(batch: pd.DataFrame, studio: Studio) -> NDArray[np.uint8]:
 
     start = studio.pixels(batch["source"])
     region = conditions.regions(studio.masks(batch["source"]), range(len(batch)))
+    region &= np.stack([inside(image) for image in start])  # nothing is painted on black bars
     return sample.keep_outside(studio.sample(batch, start=start, region=region), start, region)
 
 

@@ -24,6 +24,8 @@ COVER = (0.01, 0.6)
 """Shares of the image between which an object must cover: specks have no shape, and beyond there is no ground."""
 CUT = 0.025
 """Share of its image's outermost pixels that a donor's object may cover: what is cut off there ends in a straight line."""
+BAR = 8
+"""Grey levels up to which whole rows and columns at the border of an image are bars: of `dataset.fit: pad`, or its own."""
 FLOOR = 8
 """Grey levels added to both colours before they are divided: black skin has no ratio."""
 
@@ -40,23 +42,41 @@ def transplanted(
         symmetry: 0 to 7, which of the square's symmetries the donor is shown in.
 
     Returns:
-        The picture [R, R, 3]; away from both objects it is the recipient, but for one factor on all of it.
+        The picture [R, R, 3]; away from both objects it is the recipient, but for one factor on all of it. Its black bars
+        stay as they are, and no bar of the donor comes along.
     """
-    image, mask = _turned(image, symmetry), _turned(mask, symmetry)
+    image, mask = _turned(_without_bars(image), symmetry), _turned(mask & inside(image), symmetry)
     moved, shape = _moved(image.astype(np.float64), mask, ground_mask, scale)
-    bare = _bare(ground.astype(np.float64), _grown(ground_mask))
+    bare = _bare(_without_bars(ground).astype(np.float64), _grown(ground_mask))
     away = ndimage.distance_transform_edt(~shape)
     ratio = (_around(bare, away) + FLOOR) / (_around(moved, away) + FLOOR)
-    inside = np.clip(1 - away / (2 * SEAM * len(mask)), 0, 1)[..., None]
-    picture = (1 - inside) * bare + inside * np.clip(moved * ratio, 0, 255)
+    weight = np.clip(1 - away / (2 * SEAM * len(mask)), 0, 1)[..., None]
+    picture = (1 - weight) * bare + weight * np.clip(moved * ratio, 0, 255)
     # a camera exposes for the whole picture: a darker object lifts its ground
-    picture *= (luma(ground[None]).mean() + 0.01) / (luma(picture[None]).mean() + 0.01)
-    return np.clip(np.round(picture), 0, 255).astype(np.uint8)
+    seen = content(ground)
+    picture *= (luma(ground[seen][None]).mean() + 0.01) / (luma(picture[seen][None]).mean() + 0.01)
+    return np.where(inside(ground)[..., None], np.clip(np.round(picture), 0, 255), ground).astype(np.uint8)
 
 
 def enlargement(area: float, wanted: float) -> float:
     """Factor on lengths that gives an object of this area another; 1 where none is wanted. May lie outside LIMITS."""
     return float(np.sqrt(wanted / area)) if wanted > 0 else 1.0
+
+
+def content(image: NDArray[np.uint8]) -> tuple[slice, slice]:
+    """The rows and columns of an image [R, R, 3] between its black bars; all of them where nothing is brighter."""
+    bright = image.max(-1) > BAR
+    if not bright.any():
+        return slice(0, len(image)), slice(0, image.shape[1])
+    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def inside(image: NDArray[np.uint8]) -> Mask:
+    """Which pixels of an image are its `content`, bool [R, R]."""
+    found = np.zeros(image.shape[:2], bool)
+    found[content(image)] = True
+    return found
 
 
 def frame_share(mask: Mask) -> float:
@@ -66,6 +86,13 @@ def frame_share(mask: Mask) -> float:
 
 def _turned(array: NDArray[Any], symmetry: int) -> NDArray[Any]:
     return np.rot90(array[:, ::-1] if symmetry >= 4 else array, symmetry % 4)
+
+
+def _without_bars(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The image with its content mirrored over its black bars."""
+    seen = content(image)
+    around = [(one.start, side - one.stop) for one, side in zip(seen, image.shape[:2], strict=True)]
+    return np.pad(image[seen], [*around, (0, 0)], mode="symmetric")
 
 
 def _moved(image: Colours, mask: Mask, ground_mask: Mask, scale: float) -> tuple[Colours, Mask]:

@@ -28,9 +28,8 @@ def plan(wishes: list[Wish], pool: pd.DataFrame, material: Material) -> list[Col
         UserError: no rare training image has an object to give.
     """
     config, prompts, prepared = material
-    assert prepared.masks is not None  # reading.parse sees to it
     sizes = donors.sizes_of(prompts, config.generate.axes)
-    described = prepared._replace(frame=donors.with_objects(prepared.frame, prepared.masks, sizes))
+    described = prepared._replace(frame=donors.with_objects(prepared, sizes))
     choose = donors.chooser(described, sizes, config.dataset.rare_class, config.seed)
     pool = pool[described.frame["takes"].loc[pool.index]]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
@@ -20,7 +21,9 @@ from tqdm import tqdm
 from ..attributes import captions, estimators
 from ..config import Config
 from ..core import files, stage
-from ..data import consent, duplicates, grouping, images, records, splits
+from ..data import consent, cropped, duplicates, grouping, inspection, opening, records, splits, twins
+from ..data.images import UnreadableError
+from ..data.suspicions import Suspicion
 from ..errors import UserError
 from ..evaluation.subgroups import check_pairs
 
@@ -70,12 +73,19 @@ def prepare_dataset(config: Config) -> Path:
     parts = _decode_all(usable, source.root, config, folder / "checkpoints", wanted)
     left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
     read = np.concatenate([part.read for part in parts])
+    facts = pd.concat([part.facts for part in parts], ignore_index=True)
     frame = usable[read].reset_index(drop=True)
+    seen = pd.concat([frame[["path", "label", "mask"]], facts], axis=1)
+    left_out = sorted([*left_out, *inspection.masks_left_out(seen)])
+    cropped.refuse_losses(seen, dataset.rare_class, dataset.fit, dataset.fit_loss)
     pairs = duplicates.near(np.concatenate([part.thumbnails for part in parts]), dataset.duplicates)
     frame["group"] = splits.unite(list(frame["group"]), pairs)
 
     pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
-    frame["mask"] = np.concatenate([part.masked for part in parts])
+    suspicions = _suspicions(seen, pixels, source.is_table, config)
+    for one in suspicions:
+        tqdm.write(f"{one.severity}: {one.text}")
+    frame["mask"] = (facts["shows"] != "").to_numpy()
     if dataset.mask:
         _assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
         if not frame["mask"].any():
@@ -83,10 +93,15 @@ def prepare_dataset(config: Config) -> Path:
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
     described = dealt_out(_describe(frame, pixels, prompts), config)
     placed = _placed(described)
+    lost = cropped.losses(seen.assign(split=placed["split"]))
+    for line in cropped.loss_lines(lost):
+        tqdm.write(line)
     tqdm.write(grouping.group_table(placed))
     files.write_table(folder / "records.parquet", described)
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
-    files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(entry), pairs))
+    files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(entry), pairs) | {
+        "objects": lost.to_dict("records"), "suspicions": [one._asdict() for one in suspicions],
+    })  # fmt: skip
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
@@ -144,17 +159,11 @@ class Part(NamedTuple):
     folder: Path
     read: np.ndarray
     """bool [PART]: which records are readable."""
-    masked: np.ndarray
-    """bool [n]"""
+    facts: pd.DataFrame
+    """The columns of `opening.Facts` [n]."""
     thumbnails: np.ndarray
     """uint8 [n, 64, 64]"""
     lost: list[tuple[str, str]]
-
-
-class Decoded(NamedTuple):
-    pixels: np.ndarray
-    mask: np.ndarray | None
-    thumbnail: np.ndarray
 
 
 def _decode_all(usable: pd.DataFrame, root: Path, config: Config, checkpoints: Path, wanted: Any) -> list[Part]:
@@ -178,30 +187,24 @@ def _decode_all(usable: pd.DataFrame, root: Path, config: Config, checkpoints: P
     return parts
 
 
-def _decode(root: Path, path: str, mask: str, config: Config) -> Decoded | str:
-    """One record's pixels, or why it cannot be read."""
-    size, how = config.resolution, config.dataset.fit
+def _decode(root: Path, path: str, mask: str, config: Config) -> opening.Opened | str:
+    """One record, or why its picture cannot be read."""
     try:
-        image = images.read(root / path)
-        pixels, thumbnail = images.square(image, size, how), duplicates.fingerprint(image)
-    except images.UnreadableError as error:
+        return opening.open_record(root, path, mask, config.resolution, config.dataset.fit)
+    except UnreadableError as error:
         return str(error)
-    try:
-        return Decoded(pixels, images.read_mask(root / mask, size, how, image.size) if mask else None, thumbnail)
-    except images.UnreadableError:
-        return Decoded(pixels, None, thumbnail)
 
 
 def _write_part(
-    folder: Path, jobs: list[tuple[str, str]], decoded: Iterator[Decoded | str], config: Config, bar: Any
+    folder: Path, jobs: list[tuple[str, str]], decoded: Iterator[opening.Opened | str], config: Config, bar: Any
 ) -> None:
-    good: list[Decoded] = []
+    good: list[opening.Opened] = []
     lost: list[tuple[str, str]] = []
     read = []
     for (path, _), result in zip(jobs, decoded, strict=True):
         bar.update()
-        read.append(isinstance(result, Decoded))
-        if isinstance(result, Decoded):
+        read.append(isinstance(result, opening.Opened))
+        if isinstance(result, opening.Opened):
             good.append(result)
         else:
             lost.append((path, f"unreadable ({result})"))
@@ -214,7 +217,9 @@ def _write_part(
         files.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
     facts: dict[str, Any] = {
         "read": np.array(read, bool),
-        "masked": np.array([item.mask is not None for item in good], bool),
+        "facts": np.array(
+            pd.DataFrame([item.facts for item in good], columns=opening.Facts._fields).to_json(orient="records")
+        ),
         "thumbnails": np.array([item.thumbnail for item in good], np.uint8).reshape(-1, side, side),
         "lost": np.array(lost, str).reshape(-1, 2),
     }
@@ -226,7 +231,17 @@ def _write_part(
 def _read_part(folder: Path) -> Part:
     with np.load(folder / "part.npz") as facts:
         lost = [(str(path), str(why)) for path, why in facts["lost"]]
-        return Part(folder, facts["read"], facts["masked"], facts["thumbnails"], lost)
+        known = pd.DataFrame(json.loads(str(facts["facts"])), columns=opening.Facts._fields)
+        return Part(folder, facts["read"], known, facts["thumbnails"], lost)
+
+
+def _suspicions(seen: pd.DataFrame, pixels: np.ndarray, is_table: bool, config: Config) -> list[Suspicion]:
+    """What pictures and masks make suspect."""
+    dataset = config.dataset
+    found = [*inspection.suspect_pictures(seen, config.resolution), *twins.suspect_masks(seen, pixels, is_table)]
+    if dataset.mask:
+        found += [*inspection.suspect_masks(seen, dataset.rare_class), *cropped.suspect_losses(seen, dataset.fit)]
+    return found
 
 
 def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:

@@ -1,0 +1,166 @@
+"""Mask files: what of them is object, decided by their pixels and not by their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from .colour import straight
+from .images import Decoded, Fit, UnreadableError, decode, fit
+
+FEW = 32
+"""Whole numbers below this are labels: a drawn or painted mask reaches higher."""
+NOISE = 16
+"""Grey levels: a compressed picture that varies less than this shows nothing."""
+SOLID, FLAT = 0.8, 0.25
+"""Labels lie in places. So many of the pixels with values between lowest and highest have at least four equal neighbours,
+and so many have eight. Compression and smooth edges leave fewer."""
+BINS, RARE = 16, 0.01
+"""Levels of a grey mask are sought in a histogram of 16 bins, of which those with less than 1 % of the pixels are empty."""
+PROPORTIONS = 0.02
+"""How far the proportions of a mask may be from those of its image."""
+
+Shows = Literal["nothing", "everything", "inverted", "an object"]
+
+
+class Mask(NamedTuple):
+    """Where the object of one image is, at the size of the mask file."""
+
+    present: np.ndarray
+    """bool [H, W]"""
+    digest: str
+    """blake2b of the file's bytes, 32 hex digits."""
+
+    @property
+    def shows(self) -> Shows:
+        """Nothing, everything, an object, or what looks inverted: nearly the whole border and more than half of the image
+        are object."""
+        border = np.concatenate([self.present[0], self.present[-1], self.present[:, 0], self.present[:, -1]])
+        if not self.present.any():
+            return "nothing"
+        if self.present.all():
+            return "everything"
+        return "inverted" if border.mean() >= 0.9 and self.present.mean() > 0.5 else "an object"
+
+    def square(self, resolution: int, how: Fit) -> np.ndarray:
+        """uint8 [resolution, resolution], 255 where the object is; padding is no object."""
+        return fit(Image.fromarray(self.present.astype(np.uint8) * 255), resolution, how, Image.Resampling.NEAREST, 0)
+
+
+def load(path: Path, like: tuple[int, int], turned: bool = False) -> Mask:
+    """A mask file.
+
+    Args:
+        like: width and height of the photograph, upright.
+        turned: whether the photograph's EXIF orientation made it upright.
+
+    Raises:
+        UnreadableError: as `images.load`, or of other proportions than the photograph.
+    """
+    mask = decode(path)
+    wide, high = mask.image.width / like[0], mask.image.height / like[1]
+    if abs(wide / high - 1) > PROPORTIONS:
+        sizes = f"mask of {mask.image.width} x {mask.image.height} for an image of {like[0]} x {like[1]}"
+        raise UnreadableError(f"{sizes}, which its EXIF orientation turned and the mask has none" if turned else sizes)
+    return Mask(object_of(mask), mask.digest)
+
+
+def read_mask(path: Path, resolution: int, how: Fit, like: tuple[int, int]) -> np.ndarray:
+    """A mask file as uint8 [resolution, resolution], 255 where the object is (see `object_of`).
+
+    Raises:
+        UnreadableError: as `load`.
+    """
+    return load(path, like).square(resolution, how)
+
+
+def object_of(mask: Decoded) -> np.ndarray:
+    """Where a decoded mask shows an object, bool [H, W].
+
+    The background is what is darkest. Transparency is laid over black; if the shape is in alpha alone (a cut-out, a black
+    object), what is opaque is the object. A pixel's level is the distance of its colour from the background's, in the
+    channel that differs most; of a palette the colours count, not the indices.
+
+    - One level: nothing if it is black, else everything. In a lossy file a few grey levels are still one.
+    - Labels (two levels; or whole numbers below FEW; or levels that lie in solid places): all but the background is object.
+    - Grey (compression noise, smooth edges): object is what is nearer to the lowest level above the background than to it.
+      Where only one level is common, what is nearer to the highest.
+    """
+    level, darkest = _levels(mask.image)
+    span = float(level.max())
+    if not span or (mask.lossy and span < NOISE):
+        return np.full(level.shape, darkest > (NOISE if mask.lossy else 0))
+    if not mask.lossy and _are_labels(level):
+        return level > 0
+    return level >= _border(level / span) * span
+
+
+def _levels(image: Image.Image) -> tuple[np.ndarray, float]:
+    """Distance from the darkest colour [H, W], and how bright that is."""
+    if image.mode == "P" or image.has_transparency_data:
+        values = _over_black(straight(image).convert("RGBA"))
+    else:
+        values = np.asarray(image.convert("RGB") if image.mode in ("1", "CMYK", "LAB", "HSV", "YCbCr") else image)
+    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+    if values.ndim == 2:
+        return values - values.min(), float(values.min())
+    grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
+    darkest = values.reshape(-1, 3)[grey.argmin()]
+    return np.abs(values - darkest).max(-1), float(darkest.max())
+
+
+def _over_black(layer: Image.Image) -> np.ndarray:
+    """An RGBA layer on black, [H, W, 3]; its alpha where that alone holds the shape."""
+    alpha = np.asarray(layer.getchannel("A"))
+    drawn = np.asarray(Image.alpha_composite(Image.new("RGBA", layer.size, "black"), layer).convert("RGB"))
+    if alpha.min() >= 128 or alpha.max() < 128:
+        return drawn
+    grey = drawn.max(-1)
+    two = grey.max() > NOISE and ((grey < 32) | (grey > grey.max() - 32)).mean() > 0.95
+    return drawn if two else np.repeat(alpha[..., None], 3, -1)
+
+
+def _are_labels(level: np.ndarray) -> bool:
+    inner = (level > 0) & (level < level.max())
+    if not inner.any() or (level.max() < FEW and not (level % 1).any()):
+        return True
+    equal = _equal_neighbours(level)[inner]
+    return bool((equal >= 4).mean() >= SOLID and (equal == 8).mean() >= FLAT)
+
+
+def _equal_neighbours(level: np.ndarray) -> np.ndarray:
+    """How many of its eight neighbours each pixel equals; beyond the edge the image goes on as it ends."""
+    framed = np.pad(level, 1, mode="edge")
+    high, wide = level.shape
+    shifts = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
+    return sum((framed[r : r + high, c : c + wide] == level).astype(np.uint8) for r, c in shifts)  # type: ignore[return-value]
+
+
+def _border(share: np.ndarray) -> float:
+    """The level (share of the highest) from which on a grey mask is object."""
+    edge = (ndimage.maximum_filter(share, 3) > share) & (ndimage.minimum_filter(share, 3) < share)
+    bins = np.minimum((share * BINS).astype(int), BINS - 1)
+    common = np.bincount(bins[~edge], minlength=BINS) >= RARE * share.size
+    gaps = np.flatnonzero(common[:-1] & ~common[1:])  # where a run of common levels ends
+    above = [np.flatnonzero(common[gap + 1 :]) + gap + 1 for gap in gaps if common[gap + 1 :].any()]
+    if not common[0] or not above:
+        return 0.5
+    return (above[0][0] + 0.5) / BINS / 2
+
+
+def has_two_levels(pixels: np.ndarray) -> bool:
+    """Whether a picture looks like a mask: black, or grey with nearly all pixels near the darkest or the brightest.
+
+    Args:
+        pixels: uint8 [R, R, 3].
+    """
+    green = np.ascontiguousarray(pixels[..., 1])
+    dark, bright = int(green.min()), int(green.max())
+    if dark >= 32 or 32 <= bright < 128 or ((green > dark + 32) & (green < bright - 32)).mean() >= 0.1:
+        return False
+    some = pixels[::4, ::4]
+    return bool((np.ptp(some, axis=-1) <= 32).mean() > 0.98)

@@ -1,0 +1,87 @@
+"""Masks that lie among the images: those that `dataset.mask` names, and those that nobody named."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import PurePosixPath
+
+import numpy as np
+import pandas as pd
+
+from .masks import has_two_levels
+from .suspicions import Suspicion
+
+WORDS = r"masks?|segmentations?|segm?|labels?|annotations?|anno|gt|ground_?truths?|binary|alpha|matte"
+SUFFIX = re.compile(rf"(?:[ ._-]+(?:{WORDS}))+$", re.IGNORECASE)
+FOLDER = re.compile(rf"^(?:.*[ ._-])?(?:{WORDS}|(?:segmentation|pixel)[ ._-]?(?:class|object|label)e?s?)$", re.IGNORECASE)
+IMAGES = re.compile(r"^(?:images?|imgs?|photos?|pictures?|rgb|raw|data|jpe?gimages)$", re.IGNORECASE)
+LIKE_MASKS = 0.5
+"""A class is named for masks and at least so many of its pictures look like masks."""
+
+
+def masks_of_others(frame: pd.DataFrame) -> np.ndarray:
+    """Which records are the mask of another record, bool [N]: those are no images.
+
+    Args:
+        frame: columns `path` and `mask`, "" where there is none.
+    """
+    paths = [posixpath.normpath(path) if path else "" for path in frame["path"]]
+    named = {posixpath.normpath(mask) for mask, path in zip(frame["mask"], paths, strict=True)
+             if mask and posixpath.normpath(mask) != path}  # fmt: skip
+    return np.array([path in named for path in paths], bool)
+
+
+def suspect_masks(frame: pd.DataFrame, pixels: np.ndarray, is_table: bool) -> list[Suspicion]:
+    """Pictures that look like the masks of others, and classes that are named for masks.
+
+    Args:
+        frame: columns `path`, `label`.
+        pixels: uint8 [N, R, R, 3]; looked at are those alone whose name makes them suspect.
+        is_table: whether a table names the images: then no template is proposed.
+    """
+    found = []
+    frame = frame.assign(key=[_key(path) for path in frame["path"]])
+    named = np.array([bool(FOLDER.match(label)) for label in frame["label"]], bool)
+    suspect = frame.duplicated("key", keep=False).to_numpy() | named
+    looks = [bool(one and has_two_levels(pixels[row])) for row, one in enumerate(suspect)]
+    frame = frame.assign(two_levels=np.array(looks, bool))
+    pairs = _pairs(frame)
+    if pairs:
+        image, mask = pairs[0]
+        template = None if is_table else _template(image, mask)
+        mend = (
+            f"name them: dataset.mask: '{template}'"
+            if template
+            else ("take them out of the images, and name them in dataset.mask by a column of a metadata.csv")
+        )
+        found.append(Suspicion("warning", "masks as images",
+            f"{len({other for _, other in pairs})} of {len(frame)} images look like the masks of others, such as {mask} "
+            f"that of {image}; {mend}"))  # fmt: skip
+    for label, own in frame[named].groupby("label"):
+        if own["two_levels"].mean() >= LIKE_MASKS:
+            found.append(Suspicion("warning", "masks as images",
+                f"class '{label}' is named for masks, and {int(own['two_levels'].sum())} of its {len(own)} images look like "
+                f"masks, such as {own['path'][own['two_levels']].iloc[0]}; leave it out by dataset.classes"))  # fmt: skip
+    return found
+
+
+def _pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
+    """Image and mask: of one name but for its suffix and words such as `mask`, and only the mask has two grey levels."""
+    images = frame[~frame["two_levels"]].drop_duplicates("key").set_index("key")["path"]
+    looks = frame[frame["two_levels"] & frame["key"].isin(images.index)]
+    return [(images[key], path) for key, path in zip(looks["key"], looks["path"], strict=True)]
+
+
+def _key(path: str) -> str:
+    parts = PurePosixPath(path)
+    folders = [name for name in parts.parts[:-1] if not FOLDER.match(name) and not IMAGES.match(name)]
+    return "/".join([*folders, SUFFIX.sub("", parts.stem)]).casefold()
+
+
+def _template(image: str, mask: str) -> str | None:
+    """The `dataset.mask` of an image folder that leads from an image to its mask; its rows have `stem` and `file_name`."""
+    stem = image.removesuffix(PurePosixPath(image).suffix)
+    if stem in mask and not mask.partition(stem)[2][:1].isalnum():
+        return mask.replace(stem, "{stem}", 1)
+    return None

@@ -1,0 +1,374 @@
+"""What is object in a mask, which files are masks, and what becomes of objects: counted, or said."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from synthimg.config import Config
+from synthimg.data import cropped, images, inspection, masks, prepared, twins
+from synthimg.errors import UserError
+from synthimg.methods import donors, pasting
+from synthimg.reading import parse
+from synthimg.stages.prepare import prepare_dataset
+
+SIDE = 64
+Shape = NDArray[np.bool_]
+
+
+def ellipse() -> Shape:
+    """448 of 4096 pixels: 10.9 %."""
+    drawn = Image.new("1", (SIDE, SIDE))
+    ImageDraw.Draw(drawn).ellipse((20, 20, 43, 43), fill=1)
+    return np.asarray(drawn)
+
+
+def crack() -> Shape:
+    drawn = Image.new("1", (SIDE, SIDE))
+    ImageDraw.Draw(drawn).line((0, 3, 32, 32, 64, 50), fill=1)
+    return np.asarray(drawn)
+
+
+def grey(shape: Shape, back: int = 0, front: int = 255) -> Image.Image:
+    return Image.fromarray(np.where(shape, front, back).astype(np.uint8))
+
+
+def seen(image: Image.Image, folder: Path, form: str = "PNG", **how: Any) -> Shape:
+    """What is object in an image that is saved as a mask, always under the name `m.png`."""
+    image.save(folder / "m.png", form, **how)
+    return masks.load(folder / "m.png", image.size).present
+
+
+# ---- what is object
+
+
+@pytest.mark.parametrize("shape", [ellipse(), crack()], ids=["ellipse", "crack"])
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_noise_of_compression_is_no_object_whatever_the_suffix(
+    shape: Shape, form: str, quality: int, tmp_path: Path
+) -> None:  # fmt: skip
+    picture = grey(shape) if form == "JPEG" else grey(shape).convert("RGB")
+    assert (seen(picture, tmp_path, form, quality=quality) != shape).sum() <= 0.05 * shape.sum()
+    file = BytesIO()
+    picture.save(file, form, quality=quality)
+    again = Image.open(file).convert("L")  # and saved once more without loss, as converters do
+    assert (seen(again, tmp_path) != shape).sum() <= 0.05 * shape.sum()
+
+
+@pytest.mark.parametrize(("back", "front"), [(0, 1), (0, 255), (1, 255), (1, 2), (3, 200), (40, 90), (0, 7)])
+def test_two_levels_are_background_and_object_whatever_they_are(back: int, front: int, tmp_path: Path) -> None:
+    assert (seen(grey(ellipse(), back, front), tmp_path) == ellipse()).all()
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I", "F", "one", "RGB", "P", "1", "red"])
+def test_the_depth_and_the_colours_of_a_mask_do_not_matter(mode: str, tmp_path: Path) -> None:
+    shape = ellipse()
+    pictures = {
+        "I;16": Image.fromarray(shape.astype(np.uint16) * 65535), "I": Image.fromarray(shape.astype(np.int32) * 3),
+        "F": Image.fromarray(shape.astype(np.float32) * 0.5), "one": Image.fromarray(shape.astype(np.uint16)),
+        "RGB": grey(shape).convert("RGB"), "P": grey(shape, 0, 1).convert("P"), "1": grey(shape).convert("1"),
+        "red": Image.merge("RGB", [grey(~shape * False), grey(~shape * False), grey(shape, 0, 128)]),
+    }  # fmt: skip
+    assert (seen(pictures[mode], tmp_path, "TIFF") == shape).all()
+
+
+def test_the_shape_may_lie_in_alpha_alone(tmp_path: Path) -> None:
+    shape = ellipse()
+    alpha = grey(shape)
+    cut_out = Image.fromarray(np.random.default_rng(0).integers(0, 255, (SIDE, SIDE, 3), np.uint8))
+    for colours in (Image.new("RGB", (SIDE, SIDE)), Image.new("RGB", (SIDE, SIDE), "white"), cut_out):
+        layer = colours.copy()
+        layer.putalpha(alpha)
+        assert (seen(layer, tmp_path) == shape).all()
+    opaque = grey(shape).convert("RGB")
+    opaque.putalpha(255)
+    assert (seen(opaque, tmp_path) == shape).all()
+    black = Image.new("LA", (SIDE, SIDE))
+    black.putalpha(alpha)
+    assert (seen(black, tmp_path) == shape).all()
+
+
+def test_every_class_of_a_mask_of_labels_is_object(tmp_path: Path) -> None:
+    labels = np.zeros((SIDE, SIDE), np.uint8)
+    labels[8:24, 8:24], labels[30:50, 30:40], labels[30:50, 40:60] = 1, 2, 5
+    wanted = labels > 0  # 16 * 16 + 20 * 10 + 20 * 20 = 856 pixels
+    assert wanted.sum() == 856
+    assert (seen(Image.fromarray(labels), tmp_path) == wanted).all()
+    for level in (50, 85):  # classes as grey levels that can be told apart by eye
+        assert (seen(Image.fromarray(np.minimum(labels, 3) * np.uint8(level)), tmp_path) == wanted).all()
+    noisy = seen(Image.fromarray(np.minimum(labels, 3) * np.uint8(85)), tmp_path, "JPEG", quality=90)
+    assert (noisy != wanted).mean() < 0.02
+    void = labels.copy()  # as in PASCAL VOC: a border of 255 around an object of class 1
+    void[7:25, 7:25][labels[7:25, 7:25] == 0] = 255
+    assert seen(Image.fromarray(void), tmp_path).sum() == 856 + 18 * 18 - 16 * 16
+    palette = Image.fromarray(labels).convert("P")
+    palette.putpalette([0, 0, 0, 128, 0, 0, 0, 0, 128, 0, 0, 0, 0, 0, 0, 192, 128, 0])
+    assert (seen(palette, tmp_path) == wanted).all()
+    instances = np.kron(np.arange(64).reshape(8, 8), np.ones((8, 8), int)).astype(np.uint8)
+    assert seen(Image.fromarray(instances * 3), tmp_path).sum() == SIDE * SIDE - 64  # all but the background, 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 40), st.integers(90, 255), st.floats(4, 24), st.floats(20, 44), st.floats(20, 44))
+def test_smooth_edges_are_cut_where_they_are_half(back: int, front: int, radius: float, x: float, y: float) -> None:
+    fine = np.hypot(*(np.mgrid[: 8 * SIDE, : 8 * SIDE] / 8 - np.array([y, x])[:, None, None])) <= radius
+    share = fine.reshape(SIDE, 8, SIDE, 8).mean((1, 3))
+    mask = images.Decoded(Image.fromarray((back + share * (front - back)).round().astype(np.uint8)), frozenset(), False, "")
+    assert abs(masks.object_of(mask).sum() - np.pi * radius**2) <= 0.08 * np.pi * radius**2 + 4
+
+
+def test_masks_that_show_nothing_everything_or_the_background() -> None:
+    def shows(values: NDArray[Any], lossy: bool = False) -> str:
+        decoded = images.Decoded(Image.fromarray(values.astype(np.uint8)), frozenset(), lossy, "")
+        return masks.Mask(masks.object_of(decoded), "").shows
+
+    flat = np.ones((SIDE, SIDE), int)
+    assert [shows(flat * level) for level in (0, 1, 255)] == ["nothing", "everything", "everything"]
+    assert [shows(flat * level, True) for level in (0, 3, 250)] == ["nothing", "nothing", "everything"]
+    assert shows(flat + np.arange(SIDE) % 3, True) == "nothing"  # what compression makes of black
+    assert shows(255 * ~ellipse()) == "inverted" and shows(255 * ellipse()) == shows(255 * crack()) == "an object"
+
+
+def test_a_mask_of_other_proportions_is_refused_and_a_turned_image_is_named(tmp_path: Path) -> None:
+    grey(ellipse()).resize((40, 20)).save(tmp_path / "m.png")
+    assert masks.load(tmp_path / "m.png", (400, 200)).present.shape == (20, 40)
+    with pytest.raises(images.UnreadableError, match=r"mask of 40 x 20 for an image of 20 x 40$"):
+        masks.load(tmp_path / "m.png", (20, 40))
+    with pytest.raises(images.UnreadableError, match="20 x 40, which its EXIF orientation turned"):
+        masks.load(tmp_path / "m.png", (20, 40), turned=True)
+
+
+def test_what_is_said_of_masks_by_class() -> None:
+    rows = [("rare", "", "an object")] * 3 + [("rare", "", "nothing"), ("rare", "broken", ""), ("rare", "no such file", "")]
+    rows += [("common", "", "nothing")] * 4 + [("common", "", "everything"), ("common", "no such file", "")]
+    frame = pd.DataFrame(rows, columns=["label", "mask_fault", "shows"])
+    frame = frame.assign(path=[f"{row}.png" for row in frame.index], mask="m", remarks="", mask_resized=False)
+    found = {(one.kind, one.text.split("'")[1]): one for one in inspection.suspect_masks(frame, "rare")}
+    assert {name: (one.severity, one.text.split(" images")[0]) for name, one in found.items()} == {
+        ("unusable masks", "rare"): ("warning", "1 of 6"), ("missing masks", "rare"): ("warning", "1 of 6"),
+        ("empty masks", "rare"): ("warning", "1 of 6"), ("missing masks", "common"): ("note", "1 of 6"),
+        ("empty masks", "common"): ("note", "4 of 6"), ("full masks", "common"): ("warning", "1 of 6"),
+    }  # fmt: skip
+    assert inspection.masks_left_out(frame) == [("m", "unusable mask (broken)")]
+    turned = frame.assign(shows="inverted", remarks="several frames,turned", mask_resized=True)
+    kinds = {one.kind: one.text for one in inspection.suspect_masks(turned, "rare")}
+    assert kinds["inverted masks"].startswith("12 of 12 masks are bright all around")
+    assert {"turned images with masks", "resized masks"} <= set(kinds)
+    frame.loc[:2, "shows"] = ["inverted", "an object", "an object"]  # one alone may reach all around
+    assert "inverted masks" not in {one.kind for one in inspection.suspect_masks(frame, "rare")}
+
+
+# ---- which files are masks
+
+
+def test_the_mask_of_another_record_is_no_image() -> None:
+    frame = pd.DataFrame({
+        "path": ["a/x.jpg", "a/x.png", "b/./y.png", "b/y_mask.png", "c/z.png", ""],
+        "mask": ["a/x.png", "a/x.png", "b/y_mask.png", "b/y_mask_mask.png", "c/z.png", ""],
+    })  # fmt: skip
+    assert twins.masks_of_others(frame).tolist() == [False, True, False, True, False, False]
+
+
+def pictures(*like_masks: bool) -> NDArray[np.uint8]:
+    """Pictures [N, 64, 64, 3], some of two levels, the others noise."""
+    photograph, mask = np.random.default_rng(0).integers(60, 220, (SIDE, SIDE, 3), np.uint8), grey(crack()).convert("RGB")
+    return np.stack([np.asarray(mask) if one else photograph for one in like_masks])
+
+
+@pytest.mark.parametrize(("image", "mask", "template"), [
+    ("fray/x.jpg", "fray/x.png", "{stem}.png"), ("fray/x.png", "fray/x_mask.png", "{stem}_mask.png"),
+    ("fray/X.PNG", "fray/X_segmentation.tif", "{stem}_segmentation.tif"),
+    ("fray/x.png", "fray/x_seg_gt.png", "{stem}_seg_gt.png"),
+    ("fray/x.png", "masks/fray/x.png", "masks/{stem}.png"), ("fray/images/x.png", "fray/masks/x.png", None),
+    ("fray/x.png", "fray/ground_truth/x.png", None),
+])  # fmt: skip
+def test_masks_among_the_images_are_suspected_and_their_template_named(image: str, mask: str, template: str | None) -> None:
+    frame, pixels = pd.DataFrame({"path": [image, mask, "fray/y.png"], "label": "fray"}), pictures(False, True, True)
+    (found,) = twins.suspect_masks(frame, pixels, is_table=False)
+    assert found.severity == "warning" and found.kind == "masks as images" and f"{mask} that of {image}" in found.text
+    assert (f"dataset.mask: '{template}'" if template else "metadata.csv") in found.text
+    assert "1 of 3 images" in found.text and "{stem}" not in twins.suspect_masks(frame, pixels, is_table=True)[0].text
+
+
+def test_pictures_of_two_levels_and_twins_alone_are_no_masks() -> None:
+    frame = pd.DataFrame({"path": ["a/x.jpg", "a/x.png", "a/y.png"], "label": "a"})
+    assert (
+        twins.suspect_masks(frame, pictures(False, False, True), is_table=False) == []
+    )  # one picture in two formats; a black one
+
+
+@pytest.mark.parametrize("label", ["masks", "Labels", "annotations", "ground_truth", "x_mask", "SegmentationClass"])
+def test_a_class_named_for_masks_is_suspected_if_its_pictures_look_like_them(label: str) -> None:
+    frame = pd.DataFrame({"path": ["a/1.png", "m/2.png", "m/3.png"], "label": ["a", label, label]})
+    (found,) = twins.suspect_masks(frame, pictures(False, True, False), is_table=False)
+    assert f"'{label}' is named for masks, and 1 of its 2" in found.text and "m/2.png" in found.text
+    assert not twins.suspect_masks(frame, pictures(False, False, False), is_table=False)
+
+
+def test_two_levels_are_told_by_the_pixels() -> None:
+    def rgb(values: NDArray[Any]) -> NDArray[np.uint8]:
+        return np.repeat(np.asarray(values, np.uint8)[..., None], 3, -1)
+
+    photograph = np.clip(np.random.default_rng(0).normal(120, 40, (SIDE, SIDE)), 0, 255)
+    assert [masks.has_two_levels(rgb(one)) for one in (255 * ellipse(), 255 * crack(), 0 * ellipse(), photograph)] == [
+        True, True, True, False]  # fmt: skip
+    assert not masks.has_two_levels(rgb(np.full((SIDE, SIDE), 128))) and not masks.has_two_levels(rgb(photograph / 3))
+
+
+# ---- objects that the square cuts away
+
+
+@pytest.mark.parametrize(("columns", "crop"), [((0, 40), 0), ((90, 120), 2 / 3), ((70, 110), 1 / 4), ((120, 180), 1)])
+def test_what_a_crop_leaves_of_an_object_is_worked_out_by_hand(columns: tuple[int, int], crop: float) -> None:
+    present = np.zeros((100, 300), bool)
+    present[40:50, slice(*columns)] = True
+    mask = masks.Mask(present, "")
+    how: images.Fit
+    for how, wanted in (("crop", crop), ("pad", 1), ("stretch", 1)):
+        assert cropped.kept(present, mask.square(50, how), how) == pytest.approx(wanted)
+        assert cropped.kept(present.T, masks.Mask(present.T, "").square(50, how), how) == pytest.approx(wanted)
+
+
+def test_an_object_of_which_no_pixel_is_left_is_lost_whatever_the_fit() -> None:
+    present = np.zeros((300, 300), bool)
+    present[1, 1] = True
+    assert cropped.kept(present, masks.Mask(present, "").square(32, "pad"), "pad") == 0
+    assert cropped.kept(~present & False, np.zeros((32, 32)), "crop") == 1
+
+
+def tiles(folder: Path, suffix: str = "png") -> Path:
+    """Magnetic tiles, small: 300 x 100 pixels, `x.jpg` beside its mask. Of 20 frays a crop to the centre loses 8 (an object
+    in columns 0 to 40) and halves 3 (10 of 40 columns are left); 9 stay whole. 20 free tiles have black masks."""
+    random = np.random.default_rng(0)
+    places = [(0, 40)] * 8 + [(70, 110)] * 3 + [(120, 160)] * 9 + [(0, 0)] * 20
+    for number, (left, right) in enumerate(places):
+        path = folder / ("fray" if right else "free") / f"{number}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texture = Image.fromarray(random.integers(90, 250, (8, 24), np.uint8)).resize((300, 100), Image.Resampling.BICUBIC)
+        mask = Image.new("L", (300, 100))
+        if right:
+            ImageDraw.Draw(texture).rectangle((left, 40, right - 1, 79), fill=20)
+            ImageDraw.Draw(mask).rectangle((left, 40, right - 1, 79), fill=255)
+        texture.save(path)
+        mask.save(path.with_suffix(f".{suffix}"))
+    return folder
+
+
+def run(folder: Path, **dataset: Any) -> Config:
+    consent = {"licence": "CC0", "scope": ["research"]}
+    return parse({"name": "run", "outputs": str(folder.parent / "out"), "resolution": 48, "folds": 1, "dataset": {
+        "path": str(folder), "rare_class": "fray", "prompts": "generic", "consent": consent, **dataset}})  # fmt: skip
+
+
+def told(config: Config) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((config.folder / "dataset" / "summary.json").read_text())
+    return summary
+
+
+def test_masks_beside_their_images_are_suspected_and_once_they_are_named_leave_the_images(tmp_path: Path) -> None:
+    folder = tiles(tmp_path / "tiles")
+    config = run(folder)
+    prepare_dataset(config)
+    (found,) = [one for one in told(config)["suspicions"] if one["kind"] == "masks as images"]
+    assert found["text"].startswith("40 of 80 images") and "dataset.mask: '{stem}.png'" in found["text"]
+    config = run(folder, mask="{stem}.png", fit="pad").model_copy(update={"name": "named"})
+    prepare_dataset(config)
+    frame = prepared.load(config).frame
+    assert len(frame) == 40 and frame["path"].str.endswith(".jpg").all() and frame["mask"].all()
+    kinds = {one["kind"]: one for one in told(config)["suspicions"]}
+    assert not {"masks as images", "objects cut away"} & set(kinds)
+    assert kinds["empty masks"]["severity"] == "note" and kinds["empty masks"]["text"].startswith(
+        "20 of 20 images of 'free'"
+    )
+
+
+def test_a_crop_that_cuts_the_objects_away_is_refused_unless_it_is_allowed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    folder = tiles(tmp_path / "tiles")
+    with pytest.raises(UserError, match=r"8 of 20 objects of 'fray' are lost and 3 halved by dataset.fit: crop.*pad "
+                                        r"and stretch keep them.*dataset.fit_loss: 0.55 \(now 0.1\)"):  # fmt: skip
+        prepare_dataset(run(folder, mask="{stem}.png"))
+    config = run(folder, mask="{stem}.png", fit_loss=0.55)
+    prepare_dataset(config)
+    objects = pd.DataFrame(told(config)["objects"])
+    assert set(objects["label"]) == {"fray"}
+    assert objects[["objects", "lost", "halved"]].sum().tolist() == [20, 8, 3]
+    splits = prepared.load(config).frame.query("label == 'fray'")["split"].value_counts()
+    assert objects.set_index("split")["objects"].to_dict() == splits.to_dict()
+    said = capsys.readouterr().out
+    assert "objects of 'fray' after dataset.fit: " in said and "warning: 8 of 20 objects" in said
+
+
+def test_a_mask_that_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
+    folder = tiles(tmp_path / "tiles")
+    (folder / "fray" / "3.png").write_bytes((folder / "fray" / "3.png").read_bytes()[:60])
+    Image.new("L", (100, 300)).save(folder / "free" / "30.png")
+    (folder / "free" / "31.png").unlink()
+    config = run(folder, mask="{stem}.png", fit="stretch")
+    prepare_dataset(config)
+    left_out = pd.read_csv(config.folder / "dataset" / "excluded.csv").set_index("path")["reason"]
+    assert set(left_out.index) == {"fray/3.png", "free/30.png"}
+    assert left_out["free/30.png"] == "unusable mask (mask of 100 x 300 for an image of 300 x 100)"
+    kinds = sorted((one["kind"], one["severity"]) for one in told(config)["suspicions"] if "masks" in one["kind"])
+    assert kinds == [("empty masks", "note"), ("missing masks", "note")] + [("unusable masks", "warning")] * 2
+    assert told(config)["excluded"] == {"unusable mask": 2}
+
+
+def test_an_image_that_is_its_own_mask_has_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="leads to no readable mask"):
+        prepare_dataset(run(tiles(tmp_path / "tiles", "bmp"), mask="{file_name}"))
+
+
+# ---- transplants
+
+
+def panorama(left: int, right: int) -> tuple[NDArray[np.uint8], Shape]:
+    """A bright image of 96 x 48 pixels with a dark object in some of its columns, padded to a square; its mask."""
+    image, mask = Image.new("RGB", (96, 48), (180, 180, 180)), Image.new("L", (96, 48))
+    for drawn, colour in ((image, (90, 90, 90)), (mask, 255)):
+        ImageDraw.Draw(drawn).rectangle((left, 0, right, 20), fill=colour)
+    return images.square(image, SIDE, "pad"), images.fit(mask, SIDE, "pad", Image.Resampling.NEAREST, 0) > 0
+
+
+@pytest.mark.parametrize("symmetry", range(8))
+def test_the_bars_of_a_donor_are_not_pasted_and_those_of_the_recipient_stay(symmetry: int) -> None:
+    image, mask = panorama(40, 60)
+    ground = np.full((SIDE, SIDE, 3), 200, np.uint8)
+    place = np.zeros((SIDE, SIDE), bool)
+    place[28:36, 28:36] = True
+    assert pasting.content(image) == (slice(16, 48), slice(0, SIDE))
+    picture = pasting.transplanted(image, mask, ground, place, 1.0, symmetry)
+    assert picture.min() > 60  # the object in the tone of the ground is at 100; a bar would be black
+    padded, low = panorama(10, 30)
+    framed = pasting.transplanted(ground, place, padded, low, 1.0, symmetry)
+    assert not framed[:16].any() and not framed[48:].any() and framed[16:48].min() > 60
+
+
+def test_an_object_at_the_border_of_a_padded_photograph_gives_nothing_nor_does_an_empty_or_a_full_mask() -> None:
+    pixels, objects = zip(*[panorama(40, 60)] * 4, strict=True)
+    inner = np.zeros((SIDE, SIDE), bool)
+    inner[26:38, 20:40] = True
+    shapes = np.stack([objects[0], inner, inner & False, inner | True])
+    frame = pd.DataFrame({"id": list("abcd"), "label": "rare", "split": "train", "mask": True})
+    found = prepared.Prepared(frame, np.stack(pixels), shapes.astype(np.uint8) * 255)
+    described = donors.with_objects(found, None)
+    assert described["gives"].tolist() == [False, True, False, False]  # d reaches all around
+    pads = found._replace(pixels=np.full_like(found.pixels, 128))
+    assert donors.with_objects(pads, None)["gives"].tolist() == [True, True, False, False]
+    rows = described.assign(gives=False)
+    with pytest.raises(
+        UserError, match="of 4 there are 1 without an object in their mask, 2 with one that runs along the edge"
+    ):
+        donors.chooser(found._replace(frame=rows), None, "rare", 0)
