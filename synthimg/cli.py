@@ -111,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
         if name in STAGE_VERBS:
             sub.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
             sub.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change keys of the configuration")
+            if name in ("run", "prepare"):
+                sub.add_argument("--strict", action="store_true", help="refuse a data set that `prepare` warns of")
             if name == "generate":
                 sub.add_argument(
                     "--preview", action="store_true", help="only draw a picture of each cell of the attribute grid"
@@ -145,7 +147,8 @@ def verb(options: argparse.Namespace) -> None:
 def _stage(options: argparse.Namespace) -> None:
     from .reading import load_config
 
-    config = load_config(options.config, options.overrides)
+    strict = ["dataset.strict=true"] if getattr(options, "strict", False) else []
+    config = load_config(options.config, [*options.overrides, *strict])
     from . import pipeline as flow
     from .core.stage import check
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import warnings
+from hashlib import blake2b
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 MAX_PIXELS = 100_000_000
 """Larger images are set aside: decoded, they would take more than 300 MB."""
@@ -28,24 +30,33 @@ def read(path: Path) -> Image.Image:
     Raises:
         UnreadableError: missing, not an image, truncated, or too large.
     """
-    return to_rgb(_load(path))
+    return load(path)[0]
 
 
-def _load(path: Path) -> Image.Image:
+def load(path: Path) -> tuple[Image.Image, str]:
+    """As `read`, and 32 hex digits of the file's bytes (BLAKE2b), which are read once."""
+    image, digest = _load(path)
+    return to_rgb(image), digest
+
+
+def _load(path: Path) -> tuple[Image.Image, str]:
     try:
+        data = path.read_bytes()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's own size warning: refused below; broken EXIF: harmless
-            with Image.open(path) as file:
+            with Image.open(io.BytesIO(data)) as file:
                 if file.width * file.height > MAX_PIXELS:
                     raise UnreadableError(f"too large: {file.width} x {file.height} pixels")
                 file.load()
-                return ImageOps.exif_transpose(file)
+                return ImageOps.exif_transpose(file), blake2b(data, digest_size=16).hexdigest()
     except FileNotFoundError as error:
         raise UnreadableError("no such file") from error
     except Image.DecompressionBombError as error:
         raise UnreadableError("too large") from error
     except UnreadableError:
         raise
+    except UnidentifiedImageError as error:
+        raise UnreadableError("not a readable image: of no known format") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
         raise UnreadableError(f"not a readable image: {' '.join(str(error).split()) or type(error).__name__}") from error
 
@@ -110,7 +121,7 @@ def read_mask(path: Path, resolution: int, how: Fit, like: tuple[int, int]) -> n
     Raises:
         UnreadableError: as `read`, or of other proportions than the photograph.
     """
-    mask = _load(path)
+    mask, _ = _load(path)
     wide, high = mask.width / like[0], mask.height / like[1]
     if abs(wide / high - 1) > 0.02:
         raise UnreadableError(f"mask of {mask.width} x {mask.height} for an image of {like[0]} x {like[1]}")

@@ -114,7 +114,9 @@ def digest_of_base(name: str) -> str:
         return name
     found = sha256()
     roots = [place.with_suffix(""), place] if place.is_file() else [place]
-    for path in sorted(path for root in roots for path in [root, *root.rglob("*")] if path.suffix in BASE_FILES):
+    # unlike `**`, these follow a link to a folder: a part of a base may lie elsewhere
+    below = [path for root in roots for pattern in ("*", "*/*") for path in root.glob(pattern)]
+    for path in sorted(path for path in [*roots, *below] if path.suffix in BASE_FILES and path.is_file()):
         found.update(f"{path.relative_to(place.parent)} {files.digest(path)}\n".encode())
     return found.hexdigest()
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +18,9 @@ from tqdm import tqdm
 from ..attributes import captions, estimators
 from ..config import Config
 from ..core import files, stage
-from ..data import consent, duplicates, grouping, images, records, splits
+from ..data import consent, content, decoding, duplicates, grouping, records, splits, suspicions
 from ..errors import UserError
 from ..evaluation.subgroups import check_pairs
-
-PART = 256
-"""Images decoded between two checkpoints."""
 
 
 def prepare_dataset(config: Config) -> Path:
@@ -52,32 +47,31 @@ def prepare_dataset(config: Config) -> Path:
     folder = config.root / "dataset"
     wanted = stage.key(config, "prepare", ["seed", "resolution", "folds", "draws", "dataset"])
     wanted["inputs"] = {
-        "records": _digest(usable, source.root),
+        "records": _digest(usable),
         "prompts": files.digest(captions.find(dataset.prompts)),
         **{name: files.digest(file) for name, file in estimators.code_from_outside(prompts.measured).items()},
     }
-    if (folder / "manifest.json").exists() and not stage.is_done(folder, wanted):
-        raise UserError(
-            f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; "
-            f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
-        )
-    stage.enter(folder, wanted, also=[str(source.root.resolve()), _times(usable, source.root), left_out])
+    if (folder / "manifest.json").exists():
+        _check_unchanged(folder, wanted, source.root, config)
+        return _passed(folder, config)
+    states = np.stack([content.states(source.root, list(usable[name])) for name in ("path", "mask")], 1)
+    stage.enter(folder, wanted, also=[str(source.root.resolve()), sha256(states.tobytes()).hexdigest(), left_out])
     if stage.is_done(folder, wanted):
-        return folder
+        return _passed(folder, config)
     if source.notice:
         tqdm.write(source.notice)
 
-    parts = _decode_all(usable, source.root, config, folder / "checkpoints", wanted)
+    parts = decoding.decode_all(usable, states, source.root, config, folder / "checkpoints", wanted)
     left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
-    read = np.concatenate([part.read for part in parts])
-    frame = usable[read].reset_index(drop=True)
-    pairs = duplicates.near(np.concatenate([part.thumbnails for part in parts]), dataset.duplicates)
-    frame["group"] = splits.unite(list(frame["group"]), pairs)
+    frame, pairs = _readable(usable, parts, dataset.duplicates)
+    suspected = _suspected(usable, frame, parts, pairs)
+    suspicions.tell(suspected)
+    if dataset.strict:
+        suspicions.refuse(suspected)
 
-    pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
-    frame["mask"] = np.concatenate([part.masked for part in parts])
+    pixels = decoding.assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
     if dataset.mask:
-        _assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
+        decoding.assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
         if not frame["mask"].any():
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
@@ -85,15 +79,69 @@ def prepare_dataset(config: Config) -> Path:
     placed = _placed(described)
     tqdm.write(grouping.group_table(placed))
     files.write_table(folder / "records.parquet", described)
+    files.write_table(folder / "content.parquet", content.table(usable, decoding.digests(parts), states))
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
-    files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(entry), pairs))
+    summary = _summary(placed, left_out, _licence(entry), pairs)
+    files.write_json(folder / "summary.json", summary | {"suspicions": [one._asdict() for one in suspected]})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
 
+def _readable(usable: pd.DataFrame, parts: list[decoding.Part], least: float) -> tuple[pd.DataFrame, np.ndarray]:
+    """The records whose pictures can be read, groups joined across near duplicates; and these, as pairs of their rows."""
+    read = decoding.read(parts)
+    frame = usable[read].reset_index(drop=True).assign(digest=decoding.digests(parts)[read, 0])
+    whole = parts[0].folder.parent / "thumbnails.npy"
+    pairs = duplicates.near(decoding.assemble(whole, [part.folder / whole.name for part in parts]), least)
+    frame["group"] = splits.unite(list(frame["group"]), pairs)
+    frame["mask"] = np.concatenate([part.masked for part in parts])
+    return frame, pairs
+
+
+def _suspected(
+    usable: pd.DataFrame, frame: pd.DataFrame, parts: list[decoding.Part], pairs: np.ndarray
+) -> list[suspicions.Suspicion]:  # fmt: skip
+    """All that is probably wrong with the data set."""
+    return [
+        *suspicions.unreadable(list(usable["label"]), decoding.read(parts), list(usable["path"])),
+        *suspicions.equal_pictures(frame),
+        *suspicions.alike(frame, pairs),
+        *suspicions.one_colour(frame, np.concatenate([part.plain for part in parts])),
+        *suspicions.own_groups(frame),
+    ]
+
+
+def _check_unchanged(folder: Path, wanted: dict[str, Any], root: Path, config: Config) -> None:
+    """Refuse a finished work whose records, pictures or masks are not what they were.
+
+    Raises:
+        UserError: names the first file whose content has changed.
+    """
+    mend = f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
+    if not stage.is_done(folder, wanted):
+        raise UserError(
+            f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; {mend}"
+        )
+    recorded = pd.read_parquet(folder / "content.parquet")
+    changed = content.changed(root, recorded)
+    if changed:
+        raise UserError(
+            f"{folder}: {len(changed)} of {len(recorded)} pictures and masks have changed since this run was prepared, "
+            f"the first is {root / changed[0]}; {mend}"
+        )
+
+
+def _passed(folder: Path, config: Config) -> Path:
+    """The folder of the finished work, once `dataset.strict` is content with what was suspected then."""
+    if config.dataset.strict:
+        found = json.loads((folder / "summary.json").read_text())["suspicions"]
+        suspicions.refuse([suspicions.Suspicion(**one) for one in found])
+    return folder
+
+
 def identity(path: str) -> str:
     """A record's id, 16 hex digits, from its path in the data set."""
-    return blake2b(path.encode(), digest_size=8).hexdigest()
+    return blake2b(path.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def _usable(found: pd.DataFrame, entry: consent.Consent, config: Config) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -123,118 +171,9 @@ def _most_common(reasons: list[str]) -> str:
     return f"for {count} the reason is: {next(reason for reason in reasons if reason.startswith(kind))}"
 
 
-def _times(usable: pd.DataFrame, root: Path) -> list[int]:
-    """When each file was last changed (ns): another run's pixels serve only where nobody can have touched an image since."""
-    found = [root / name for name in [*usable["path"], *usable["mask"]]]
-    return [file.stat().st_mtime_ns if file.is_file() else -1 for file in found]
-
-
-def _digest(usable: pd.DataFrame, root: Path) -> str:
-    """What the result depends on: every record, and the size of its files. Not their times, which a copy changes."""
-    facts = sha256(usable.drop(columns="where").to_csv(index=False).encode())
-    for name in [*usable["path"], *usable["mask"]]:
-        file = root / name
-        facts.update(f"{file.stat().st_size if file.is_file() else -1},".encode())
-    return facts.hexdigest()
-
-
-class Part(NamedTuple):
-    """What was decoded of a run of records; pixels and masks stay on disk, one row per readable image."""
-
-    folder: Path
-    read: np.ndarray
-    """bool [PART]: which records are readable."""
-    masked: np.ndarray
-    """bool [n]"""
-    thumbnails: np.ndarray
-    """uint8 [n, 64, 64]"""
-    lost: list[tuple[str, str]]
-
-
-class Decoded(NamedTuple):
-    pixels: np.ndarray
-    mask: np.ndarray | None
-    thumbnail: np.ndarray
-
-
-def _decode_all(usable: pd.DataFrame, root: Path, config: Config, checkpoints: Path, wanted: Any) -> list[Part]:
-    """Decode every record in parts; parts that an earlier, killed run finished are taken over."""
-    mine = checkpoints / sha256(repr(wanted).encode()).hexdigest()[:16]
-    for other in checkpoints.glob("*"):
-        if other != mine:
-            shutil.rmtree(other)
-    jobs = list(usable[["path", "mask"]].itertuples(index=False, name=None))
-    parts = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(jobs), desc="images", unit="image") as bar:
-        for start in range(0, len(jobs), PART):
-            some = jobs[start : start + PART]
-            folder = mine / f"{start:07d}"
-            if not (folder / "part.npz").exists():
-                decoded = pool.map(lambda job: _decode(root, job[0], job[1], config), some)
-                _write_part(folder, some, decoded, config, bar)
-            else:
-                bar.update(len(some))
-            parts.append(_read_part(folder))
-    return parts
-
-
-def _decode(root: Path, path: str, mask: str, config: Config) -> Decoded | str:
-    """One record's pixels, or why it cannot be read."""
-    size, how = config.resolution, config.dataset.fit
-    try:
-        image = images.read(root / path)
-        pixels, thumbnail = images.square(image, size, how), duplicates.fingerprint(image)
-    except images.UnreadableError as error:
-        return str(error)
-    try:
-        return Decoded(pixels, images.read_mask(root / mask, size, how, image.size) if mask else None, thumbnail)
-    except images.UnreadableError:
-        return Decoded(pixels, None, thumbnail)
-
-
-def _write_part(
-    folder: Path, jobs: list[tuple[str, str]], decoded: Iterator[Decoded | str], config: Config, bar: Any
-) -> None:
-    good: list[Decoded] = []
-    lost: list[tuple[str, str]] = []
-    read = []
-    for (path, _), result in zip(jobs, decoded, strict=True):
-        bar.update()
-        read.append(isinstance(result, Decoded))
-        if isinstance(result, Decoded):
-            good.append(result)
-        else:
-            lost.append((path, f"unreadable ({result})"))
-    folder.mkdir(parents=True, exist_ok=True)
-    size, side = config.resolution, duplicates.SIDE
-    blank = np.zeros((size, size), np.uint8)
-    files.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
-    if config.dataset.mask:
-        masks = (blank if item.mask is None else item.mask for item in good)
-        files.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
-    facts: dict[str, Any] = {
-        "read": np.array(read, bool),
-        "masked": np.array([item.mask is not None for item in good], bool),
-        "thumbnails": np.array([item.thumbnail for item in good], np.uint8).reshape(-1, side, side),
-        "lost": np.array(lost, str).reshape(-1, 2),
-    }
-    with (folder / "part.tmp").open("wb") as file:
-        np.savez(file, **facts)
-    (folder / "part.tmp").replace(folder / "part.npz")  # last: marks the part as whole
-
-
-def _read_part(folder: Path) -> Part:
-    with np.load(folder / "part.npz") as facts:
-        lost = [(str(path), str(why)) for path, why in facts["lost"]]
-        return Part(folder, facts["read"], facts["masked"], facts["thumbnails"], lost)
-
-
-def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
-    """Join arrays on disk, one piece in memory at a time; returns a memory map of the whole."""
-    shapes = [np.load(piece, mmap_mode="r").shape for piece in pieces]
-    whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    files.write_blocks(path, whole, map(np.load, pieces))
-    return np.load(path, mmap_mode="r")
+def _digest(usable: pd.DataFrame) -> str:
+    """Digest of every record, without its files' content, which is known only once they are read: `_check_unchanged`."""
+    return sha256(usable.drop(columns="where").to_csv(index=False).encode(errors="surrogateescape")).hexdigest()
 
 
 def dealt_out(frame: pd.DataFrame, config: Config) -> pd.DataFrame:
@@ -267,7 +206,7 @@ def _check_deployment(config: Config, prompts: captions.Prompts) -> None:
 def _describe(frame: pd.DataFrame, pixels: np.ndarray, prompts: captions.Prompts) -> pd.DataFrame:
     """The columns of records.parquet."""
     values = estimators.measure(pixels, prompts.measured)
-    out = frame[["id", "path", "label", "group", "mask"]].copy()
+    out = frame[["id", "path", "label", "group", "mask", "digest"]].copy()
     held = {name.removeprefix("attribute."): list(frame[name]) for name in frame if name.startswith("attribute.")}
     for name, estimator in prompts.estimators.items():
         held[name] = captions.categories(prompts.attributes[name], values[estimator])
