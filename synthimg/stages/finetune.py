@@ -25,7 +25,7 @@ from ..core.device import autocast, choose_device, choose_precision
 from ..core.seeds import derive
 from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
-from ..diffusion import adapters, base, cache, checkpoints, decoder, sample, speed
+from ..diffusion import adapters, base, cache, checkpoints, decoder, limit, sample, speed
 from ..diffusion.accelerator import accelerator_for
 from ..diffusion.train import (
     Cached,
@@ -238,6 +238,7 @@ def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, 
             drawn, words = lessons(Material(config, prompts_of(config), prepared), config.finetune.drawn)
             moments = torch.cat([moments, cache.moments(pipeline, drawn, flip, folder)])
             labels, told = labels + [rare] * len(drawn), told + words
+        limit.tell_cut(pipeline, config, prompts_of(config), told)
         texts = ["", *sorted(set(told))]
         prompts = cache.prompts(pipeline, texts, folder)
     index = {text: number for number, text in enumerate(texts)}
