@@ -254,8 +254,8 @@ def _pretrain(options: argparse.Namespace) -> None:
 def _quiet() -> None:
     """Leave the terminal to our own progress bars: other libraries' chatter goes unless asked for.
 
-    What they warn of and a user can mend, the stages say themselves: captions that are too long (diffusion/limit.py), pictures
-    that are too large or broken (excluded.csv), weights of another kind (diffusion/base.py).
+    What they warn of and a user can mend, the stages say themselves: captions that are too long (diffusion/limit.py),
+    pictures that are too large or broken (excluded.csv), weights of another kind (diffusion/kinds.py).
     """
     if os.environ.get("SYNTHIMG_DEBUG"):
         return
