@@ -111,6 +111,8 @@ def parser() -> argparse.ArgumentParser:
         if name in STAGE_VERBS:
             sub.add_argument("config", metavar="CONFIG", help="a YAML file, see configs/")
             sub.add_argument("overrides", nargs="*", metavar="key.sub=value", help="change keys of the configuration")
+            if name in ("run", "prepare"):
+                sub.add_argument("--strict", action="store_true", help="refuse a data set that `prepare` warns of")
             if name == "generate":
                 sub.add_argument(
                     "--preview", action="store_true", help="only draw a picture of each cell of the attribute grid"
@@ -145,7 +147,8 @@ def verb(options: argparse.Namespace) -> None:
 def _stage(options: argparse.Namespace) -> None:
     from .reading import load_config
 
-    config = load_config(options.config, options.overrides)
+    strict = ["dataset.strict=true"] if getattr(options, "strict", False) else []
+    config = load_config(options.config, [*options.overrides, *strict])
     from . import pipeline as flow
     from .core.stage import check
 
@@ -249,7 +252,11 @@ def _pretrain(options: argparse.Namespace) -> None:
 
 
 def _quiet() -> None:
-    """Leave the terminal to our own progress bars: other libraries' chatter goes unless asked for."""
+    """Leave the terminal to our own progress bars: other libraries' chatter goes unless asked for.
+
+    What they warn of and a user can mend, the stages say themselves: captions that are too long (diffusion/limit.py),
+    pictures that are too large or broken (excluded.csv), weights of another kind (diffusion/kinds.py).
+    """
     if os.environ.get("SYNTHIMG_DEBUG"):
         return
     warnings.filterwarnings("ignore")

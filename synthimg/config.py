@@ -99,6 +99,8 @@ class Dataset(Section):
     1: only those whose thumbnails are equal."""
     limit: Annotated[int, Field(ge=20)] | None = None
     """Use at most this many images per class (drawn by seed, whole groups): for trying things out."""
+    strict: bool = Field(default=False, exclude=True)
+    """Refuse the data set where `prepare` warns of it; also `--strict`. It changes no result, so no run records it."""
     split: Split = Split()
     consent: Consent = Consent()
 

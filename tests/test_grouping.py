@@ -25,11 +25,3 @@ def test_folds_are_listed_by_their_number_and_a_group_in_two_of_them_is_one_in_a
     frame = pd.DataFrame({"label": "a", "group": ["x", "x", "y"], "split": [10, 2, 2], "path": ["1", "2", "3"]})
     assert group_counts(frame) == {"a": {"2": 2, "10": 1, "all": 2}}
     assert group_table(frame).split("\n")[0].split() == ["images", "in", "groups", "2", "10", "all"]
-
-
-def test_it_is_said_when_every_image_is_its_own_group():
-    assert "every image is its own group" not in group_table(FRAME)
-    alone = FRAME.assign(group=FRAME["path"])
-    assert group_table(alone).split("\n")[-1].startswith("every image is its own group: images of one object, patient")
-    joined = alone.assign(group=["0.png", "0.png", *FRAME["path"][2:]])
-    assert "every image is its own group, but for 1 near duplicates: images" in group_table(joined)

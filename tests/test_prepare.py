@@ -9,10 +9,9 @@ from PIL import Image
 
 from synthimg.attributes import estimators
 from synthimg.config import Part
-from synthimg.data import images, masks, prepared
+from synthimg.data import decoding, images, masks, prepared
 from synthimg.errors import UserError
 from synthimg.reading import parse
-from synthimg.stages import prepare as stage_prepare
 from synthimg.stages.prepare import prepare_dataset
 
 CONSENT = {"licence": "CC0", "scope": ["research"]}
@@ -86,16 +85,16 @@ def test_row_order_does_not_matter_and_a_killed_stage_continues(folder, monkeypa
     whole = contents(prepare_dataset(settings(folder)))
     shutil.rmtree(folder.parent / "out")
     table = pd.read_csv(folder / "metadata.csv", dtype=str, keep_default_na=False)
-    monkeypatch.setattr(stage_prepare, "PART", 10)
+    monkeypatch.setattr(decoding, "PART", 10)
     calls = []
 
-    def dying(*arguments, real=stage_prepare._write_part):
+    def dying(*arguments, real=decoding._write_part):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(real(*arguments))
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(stage_prepare, "_write_part", dying)
+        patch.setattr(decoding, "_write_part", dying)
         prepare_dataset(settings(folder))
     kept = list((folder.parent / "out").rglob("part.npz"))
     assert len(kept) == 2

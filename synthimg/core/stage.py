@@ -28,8 +28,9 @@ from ..errors import UserError
 from .files import digest, kept_array, part_of, write_bytes, write_json
 
 PACKAGES = ("synthimg", "torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow")
-VOLATILE = ("manifest.json", "timing.json", "logs", "checkpoints")
-"""Names left out of a manifest's output digests: itself, what differs from run to run, and what only serves resuming."""
+VOLATILE = ("manifest.json", "timing.json", "content.parquet", "logs", "checkpoints")
+"""Names left out of a manifest's output digests: itself, what differs from run to run or place to place, and what only
+serves resuming."""
 STORE = ".store"
 """The folder beside the runs in which the stages' work lies."""
 _locks: dict[Path, int] = {}

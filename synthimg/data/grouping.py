@@ -22,11 +22,10 @@ def group_counts(frame: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def group_table(frame: pd.DataFrame) -> str:
-    """Images and groups of each class in each split, as lines of text; and a warning where no group was named.
+    """Images and groups of each class in each split, as lines of text.
 
     Args:
-        frame: columns `path`, `label`, `group`, `split`. `split` holds names or the numbers of folds. A group that was not
-            named is the path of one of its images.
+        frame: columns `label`, `group`, `split`. `split` holds names or the numbers of folds.
     """
     groups = group_counts(frame)
     images = frame.groupby(["label", "split"]).size()
@@ -38,14 +37,7 @@ def group_table(frame: pd.DataFrame) -> str:
     heads = ["images in groups", *map(str, _splits(frame)), "all"]
     table = [heads, *([label, *cells] for label, cells in rows.items())]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table]
-    if frame["group"].isin(frame["path"]).all():
-        joined = len(frame) - frame["group"].nunique()
-        lines.append(
-            f"every image is its own group{f', but for {joined} near duplicates' if joined else ''}: images of one object, "
-            "patient or module can be on both sides of the split; name dataset.group if they are"
-        )
-    return "\n".join(lines)
+    return "\n".join("  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in table)
 
 
 def _splits(frame: pd.DataFrame) -> list[object]:

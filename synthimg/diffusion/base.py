@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ..errors import UserError
+from . import kinds
 from .speed import decode_batch, decode_half, lay_out
 
 EMBEDDED = Path(__file__).parents[1] / "base_model"
@@ -60,10 +61,15 @@ def load(base: str, device: torch.device) -> Any:
         else:
             pipeline = DiffusionPipeline.from_pretrained(base, use_safetensors=True, safety_checker=None)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"base '{base}': cannot be loaded: {reason}") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        hint = (
+            f"; its configuration is looked for in {path.with_suffix('')}, else on the hub"
+            if path and path.is_file()
+            else ""
+        )
+        raise UserError(f"base '{base}': cannot be loaded: {reason}{hint}") from error
     if not isinstance(pipeline, FAMILIES):
-        raise UserError(f"base '{base}': is a {type(pipeline).__name__}; expected Stable Diffusion 1.x, 2.x or XL")
+        raise UserError(f"base '{base}': is a {type(pipeline).__name__}; {kinds.WANTED}")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions run a quarter faster so, in the same precision
     lay_out(pipeline.unet, device)
@@ -78,12 +84,13 @@ def find(base: str) -> Path | None:
     """The file or folder of a base on this machine; None for a hub id.
 
     Raises:
-        UserError: neither there nor a hub id, or a folder of another format.
+        UserError: neither there nor a hub id, or no base: an adapter, a part of one, another format, family or variant.
     """
     path = EMBEDDED if base == "embedded" else Path(base)
-    if path.is_dir() and not (path / "model_index.json").exists():
-        raise UserError(f"base '{base}': the folder has no model_index.json; expected diffusers' folder format")
     if path.exists():
+        fault = kinds.fault_of(path)
+        if fault:
+            raise UserError(f"base '{base}': {fault}")
         return path
     if base == "embedded" or base.count("/") != 1 or base.startswith((".", "/", "~")):
         raise UserError(f"base '{base}': no such file or folder (and not a hub id, which reads owner/name)")

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from ..core import files
 from .base import Prompts, device_of, encode_images, encode_prompts, fingerprint, modules
+from .limit import rule, tokenizers
 
 
 def moments(pipeline: Any, pixels: np.ndarray, flip: bool, folder: Path) -> Tensor:
@@ -48,7 +49,8 @@ def moments(pipeline: Any, pixels: np.ndarray, flip: bool, folder: Path) -> Tens
 def prompts(pipeline: Any, texts: list[str], folder: Path) -> Prompts:
     """Encoded texts, one row each, as `base.encode_prompts` gives them."""
     encoders = [part for part in modules(pipeline) if part not in (pipeline.unet, pipeline.vae)]
-    path = folder / f"prompts-{fingerprint(*encoders, json.dumps(texts))}.safetensors"
+    words = [rule(part) for part in tokenizers(pipeline)]
+    path = folder / f"prompts-{fingerprint(*encoders, *words, json.dumps(texts))}.safetensors"
     if not path.exists():
         found = encode_prompts(pipeline, texts)
         tensors = {name: value.cpu().contiguous() for name, value in found._asdict().items() if value is not None}

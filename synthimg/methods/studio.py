@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..core.device import choose_device, choose_precision
-from ..data.prepared import Prepared
-from ..diffusion import adapters, base, decoder, sample, speed
+from ..data.prepared import Prepared, prompts_of
+from ..diffusion import adapters, base, decoder, limit, sample, speed
 from .base import composed
 
 Pictures = NDArray[np.uint8]
@@ -85,6 +85,7 @@ class Studio:
         """The encoded prompts of the plan, and the place of each text among them."""
         rows = self._rows[~self._rows["method"].isin(composed(self._rows["method"]))]
         texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
+        limit.tell_cut(self.pipeline, self.config, prompts_of(self.config), texts)
         return base.encode_prompts(self.pipeline, texts), {text: i for i, text in enumerate(texts)}
 
     @cached_property

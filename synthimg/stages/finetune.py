@@ -25,7 +25,7 @@ from ..core.device import autocast, choose_device, choose_precision
 from ..core.seeds import derive
 from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
-from ..diffusion import adapters, base, cache, checkpoints, decoder, sample, speed
+from ..diffusion import adapters, base, cache, checkpoints, decoder, limit, sample, speed
 from ..diffusion.accelerator import accelerator_for
 from ..diffusion.train import (
     Cached,
@@ -114,7 +114,9 @@ def digest_of_base(name: str) -> str:
         return name
     found = sha256()
     roots = [place.with_suffix(""), place] if place.is_file() else [place]
-    for path in sorted(path for root in roots for path in [root, *root.rglob("*")] if path.suffix in BASE_FILES):
+    # unlike `**`, these follow a link to a folder: a part of a base may lie elsewhere
+    below = [path for root in roots for pattern in ("*", "*/*") for path in root.glob(pattern)]
+    for path in sorted(path for path in [*roots, *below] if path.suffix in BASE_FILES and path.is_file()):
         found.update(f"{path.relative_to(place.parent)} {files.digest(path)}\n".encode())
     return found.hexdigest()
 
@@ -236,6 +238,7 @@ def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, 
             drawn, words = lessons(Material(config, prompts_of(config), prepared), config.finetune.drawn)
             moments = torch.cat([moments, cache.moments(pipeline, drawn, flip, folder)])
             labels, told = labels + [rare] * len(drawn), told + words
+        limit.tell_cut(pipeline, config, prompts_of(config), told)
         texts = ["", *sorted(set(told))]
         prompts = cache.prompts(pipeline, texts, folder)
     index = {text: number for number, text in enumerate(texts)}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,14 +18,9 @@ from tqdm import tqdm
 from ..attributes import captions, estimators
 from ..config import Config
 from ..core import files, stage
-from ..data import consent, cropped, duplicates, grouping, inspection, opening, records, splits, twins
-from ..data.images import UnreadableError
-from ..data.suspicions import Suspicion
+from ..data import consent, content, cropped, decoding, duplicates, grouping, inspection, records, splits, suspicions, twins
 from ..errors import UserError
 from ..evaluation.subgroups import check_pairs
-
-PART = 256
-"""Images decoded between two checkpoints."""
 
 
 def prepare_dataset(config: Config) -> Path:
@@ -55,60 +47,114 @@ def prepare_dataset(config: Config) -> Path:
     folder = config.root / "dataset"
     wanted = stage.key(config, "prepare", ["seed", "resolution", "folds", "draws", "dataset"])
     wanted["inputs"] = {
-        "records": _digest(usable, source.root),
+        "records": _digest(usable),
         "prompts": files.digest(captions.find(dataset.prompts)),
         **{name: files.digest(file) for name, file in estimators.code_from_outside(prompts.measured).items()},
     }
-    if (folder / "manifest.json").exists() and not stage.is_done(folder, wanted):
-        raise UserError(
-            f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; "
-            f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
-        )
-    stage.enter(folder, wanted, also=[str(source.root.resolve()), _times(usable, source.root), left_out])
+    if (folder / "manifest.json").exists():
+        _check_unchanged(folder, wanted, source.root, config)
+        return _passed(folder, config)
+    states = np.stack([content.states(source.root, list(usable[name])) for name in ("path", "mask")], 1)
+    stage.enter(folder, wanted, also=[str(source.root.resolve()), sha256(states.tobytes()).hexdigest(), left_out])
     if stage.is_done(folder, wanted):
-        return folder
+        return _passed(folder, config)
     if source.notice:
         tqdm.write(source.notice)
 
-    parts = _decode_all(usable, source.root, config, folder / "checkpoints", wanted)
-    left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
-    read = np.concatenate([part.read for part in parts])
-    facts = pd.concat([part.facts for part in parts], ignore_index=True)
-    frame = usable[read].reset_index(drop=True)
-    seen = pd.concat([frame[["path", "label", "mask"]], facts], axis=1)
-    left_out = sorted([*left_out, *inspection.masks_left_out(seen)])
-    cropped.refuse_losses(seen, dataset.rare_class, dataset.fit, dataset.fit_loss)
-    pairs = duplicates.near(np.concatenate([part.thumbnails for part in parts]), dataset.duplicates)
-    frame["group"] = splits.unite(list(frame["group"]), pairs)
-
-    pixels = _assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
-    suspicions = _suspicions(seen, pixels, source.is_table, config)
-    for one in suspicions:
-        tqdm.write(f"{one.severity}: {one.text}")
-    frame["mask"] = (facts["shows"] != "").to_numpy()
+    parts = decoding.decode_all(usable, states, source.root, config, folder / "checkpoints", wanted)
+    frame, pairs = _readable(usable, parts, dataset.duplicates)
+    left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost), *inspection.masks_left_out(frame)])
+    cropped.refuse_losses(frame, dataset.rare_class, dataset.fit, dataset.fit_loss)
+    pixels = decoding.assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
+    suspected = [
+        *suspicions.unreadable(list(usable["label"]), decoding.read(parts), list(usable["path"])),
+        *_suspected(frame, pairs, pixels, source.is_table, config),
+    ]
+    suspicions.tell(suspected)
+    if dataset.strict:
+        suspicions.refuse(suspected)
     if dataset.mask:
-        _assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
-        if not frame["mask"].any():
+        decoding.assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
+        if not (frame["shows"] != "").any():
             example = source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
     described = dealt_out(_describe(frame, pixels, prompts), config)
     placed = _placed(described)
-    lost = cropped.losses(seen.assign(split=placed["split"]))
-    for line in cropped.loss_lines(lost):
+    objects = cropped.losses(frame.assign(split=placed["split"]))
+    for line in [*cropped.loss_lines(objects), grouping.group_table(placed)]:
         tqdm.write(line)
-    tqdm.write(grouping.group_table(placed))
     files.write_table(folder / "records.parquet", described)
+    files.write_table(folder / "content.parquet", content.table(usable, decoding.digests(parts), states))
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
     files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(entry), pairs) | {
-        "objects": lost.to_dict("records"), "suspicions": [one._asdict() for one in suspicions],
+        "objects": objects.to_dict("records"), "suspicions": [one._asdict() for one in suspected],
     })  # fmt: skip
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
 
+def _readable(usable: pd.DataFrame, parts: list[decoding.Part], least: float) -> tuple[pd.DataFrame, np.ndarray]:
+    """The records whose pictures can be read, with the facts about them and groups joined across near duplicates; and
+    these, as pairs of their rows.
+    """
+    facts = pd.concat([part.facts for part in parts], ignore_index=True)
+    frame = pd.concat([usable[decoding.read(parts)].reset_index(drop=True), facts], axis=1)
+    frame["plain"] = np.concatenate([part.plain for part in parts])
+    whole = parts[0].folder.parent / "thumbnails.npy"
+    pairs = duplicates.near(decoding.assemble(whole, [part.folder / whole.name for part in parts]), least)
+    frame["group"] = splits.unite(list(frame["group"]), pairs)
+    return frame, pairs
+
+
+def _suspected(
+    frame: pd.DataFrame, pairs: np.ndarray, pixels: np.ndarray, is_table: bool, config: Config
+) -> list[suspicions.Suspicion]:  # fmt: skip
+    """What is probably wrong with the pictures and masks that can be read."""
+    masks = [] if not config.dataset.mask else [
+        *inspection.suspect_masks(frame, config.dataset.rare_class), *cropped.suspect_losses(frame, config.dataset.fit),
+    ]  # fmt: skip
+    return [
+        *suspicions.equal_pictures(frame),
+        *suspicions.alike(frame, pairs),
+        *suspicions.one_colour(frame, frame["plain"].to_numpy()),
+        *suspicions.own_groups(frame),
+        *inspection.suspect_pictures(frame, config.resolution),
+        *twins.suspect_masks(frame, pixels, is_table),
+        *masks,
+    ]
+
+
+def _check_unchanged(folder: Path, wanted: dict[str, Any], root: Path, config: Config) -> None:
+    """Refuse a finished work whose records, pictures or masks are not what they were.
+
+    Raises:
+        UserError: names the first file whose content has changed.
+    """
+    mend = f"nothing was overwritten. Choose another name, e.g. name={config.name}-2"
+    if not stage.is_done(folder, wanted):
+        raise UserError(
+            f"{folder}: the images, their table, consent or prompts have changed since this run was prepared; {mend}"
+        )
+    recorded = pd.read_parquet(folder / "content.parquet")
+    changed = content.changed(root, recorded)
+    if changed:
+        raise UserError(
+            f"{folder}: {len(changed)} of {len(recorded)} pictures and masks have changed since this run was prepared, "
+            f"the first is {root / changed[0]}; {mend}"
+        )
+
+
+def _passed(folder: Path, config: Config) -> Path:
+    """The folder of the finished work, once `dataset.strict` is content with what was suspected then."""
+    if config.dataset.strict:
+        found = json.loads((folder / "summary.json").read_text())["suspicions"]
+        suspicions.refuse([suspicions.Suspicion(**one) for one in found])
+    return folder
+
+
 def identity(path: str) -> str:
     """A record's id, 16 hex digits, from its path in the data set."""
-    return blake2b(path.encode(), digest_size=8).hexdigest()
+    return blake2b(path.encode(errors="surrogateescape"), digest_size=8).hexdigest()
 
 
 def _usable(found: pd.DataFrame, entry: consent.Consent, config: Config) -> tuple[pd.DataFrame, list[tuple[str, str]]]:
@@ -138,118 +184,9 @@ def _most_common(reasons: list[str]) -> str:
     return f"for {count} the reason is: {next(reason for reason in reasons if reason.startswith(kind))}"
 
 
-def _times(usable: pd.DataFrame, root: Path) -> list[int]:
-    """When each file was last changed (ns): another run's pixels serve only where nobody can have touched an image since."""
-    found = [root / name for name in [*usable["path"], *usable["mask"]]]
-    return [file.stat().st_mtime_ns if file.is_file() else -1 for file in found]
-
-
-def _digest(usable: pd.DataFrame, root: Path) -> str:
-    """What the result depends on: every record, and the size of its files. Not their times, which a copy changes."""
-    facts = sha256(usable.drop(columns="where").to_csv(index=False).encode())
-    for name in [*usable["path"], *usable["mask"]]:
-        file = root / name
-        facts.update(f"{file.stat().st_size if file.is_file() else -1},".encode())
-    return facts.hexdigest()
-
-
-class Part(NamedTuple):
-    """What was decoded of a run of records; pixels and masks stay on disk, one row per readable image."""
-
-    folder: Path
-    read: np.ndarray
-    """bool [PART]: which records are readable."""
-    facts: pd.DataFrame
-    """The columns of `opening.Facts` [n]."""
-    thumbnails: np.ndarray
-    """uint8 [n, 64, 64]"""
-    lost: list[tuple[str, str]]
-
-
-def _decode_all(usable: pd.DataFrame, root: Path, config: Config, checkpoints: Path, wanted: Any) -> list[Part]:
-    """Decode every record in parts; parts that an earlier, killed run finished are taken over."""
-    mine = checkpoints / sha256(repr(wanted).encode()).hexdigest()[:16]
-    for other in checkpoints.glob("*"):
-        if other != mine:
-            shutil.rmtree(other)
-    jobs = list(usable[["path", "mask"]].itertuples(index=False, name=None))
-    parts = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, tqdm(total=len(jobs), desc="images", unit="image") as bar:
-        for start in range(0, len(jobs), PART):
-            some = jobs[start : start + PART]
-            folder = mine / f"{start:07d}"
-            if not (folder / "part.npz").exists():
-                decoded = pool.map(lambda job: _decode(root, job[0], job[1], config), some)
-                _write_part(folder, some, decoded, config, bar)
-            else:
-                bar.update(len(some))
-            parts.append(_read_part(folder))
-    return parts
-
-
-def _decode(root: Path, path: str, mask: str, config: Config) -> opening.Opened | str:
-    """One record, or why its picture cannot be read."""
-    try:
-        return opening.open_record(root, path, mask, config.resolution, config.dataset.fit)
-    except UnreadableError as error:
-        return str(error)
-
-
-def _write_part(
-    folder: Path, jobs: list[tuple[str, str]], decoded: Iterator[opening.Opened | str], config: Config, bar: Any
-) -> None:
-    good: list[opening.Opened] = []
-    lost: list[tuple[str, str]] = []
-    read = []
-    for (path, _), result in zip(jobs, decoded, strict=True):
-        bar.update()
-        read.append(isinstance(result, opening.Opened))
-        if isinstance(result, opening.Opened):
-            good.append(result)
-        else:
-            lost.append((path, f"unreadable ({result})"))
-    folder.mkdir(parents=True, exist_ok=True)
-    size, side = config.resolution, duplicates.SIDE
-    blank = np.zeros((size, size), np.uint8)
-    files.write_blocks(folder / "pixels.npy", (len(good), size, size, 3), (item.pixels for item in good))
-    if config.dataset.mask:
-        masks = (blank if item.mask is None else item.mask for item in good)
-        files.write_blocks(folder / "masks.npy", (len(good), size, size), masks)
-    facts: dict[str, Any] = {
-        "read": np.array(read, bool),
-        "facts": np.array(
-            pd.DataFrame([item.facts for item in good], columns=opening.Facts._fields).to_json(orient="records")
-        ),
-        "thumbnails": np.array([item.thumbnail for item in good], np.uint8).reshape(-1, side, side),
-        "lost": np.array(lost, str).reshape(-1, 2),
-    }
-    with (folder / "part.tmp").open("wb") as file:
-        np.savez(file, **facts)
-    (folder / "part.tmp").replace(folder / "part.npz")  # last: marks the part as whole
-
-
-def _read_part(folder: Path) -> Part:
-    with np.load(folder / "part.npz") as facts:
-        lost = [(str(path), str(why)) for path, why in facts["lost"]]
-        known = pd.DataFrame(json.loads(str(facts["facts"])), columns=opening.Facts._fields)
-        return Part(folder, facts["read"], known, facts["thumbnails"], lost)
-
-
-def _suspicions(seen: pd.DataFrame, pixels: np.ndarray, is_table: bool, config: Config) -> list[Suspicion]:
-    """What pictures and masks make suspect."""
-    dataset = config.dataset
-    found = [*inspection.suspect_pictures(seen, config.resolution), *twins.suspect_masks(seen, pixels, is_table)]
-    if dataset.mask:
-        found += [*inspection.suspect_masks(seen, dataset.rare_class), *cropped.suspect_losses(seen, dataset.fit)]
-    return found
-
-
-def _assemble(path: Path, pieces: list[Path]) -> np.ndarray:
-    """Join arrays on disk, one piece in memory at a time; returns a memory map of the whole."""
-    shapes = [np.load(piece, mmap_mode="r").shape for piece in pieces]
-    whole = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-    files.write_blocks(path, whole, map(np.load, pieces))
-    return np.load(path, mmap_mode="r")
+def _digest(usable: pd.DataFrame) -> str:
+    """Digest of every record, without its files' content, which is known only once they are read: `_check_unchanged`."""
+    return sha256(usable.drop(columns="where").to_csv(index=False).encode(errors="surrogateescape")).hexdigest()
 
 
 def dealt_out(frame: pd.DataFrame, config: Config) -> pd.DataFrame:
@@ -282,7 +219,7 @@ def _check_deployment(config: Config, prompts: captions.Prompts) -> None:
 def _describe(frame: pd.DataFrame, pixels: np.ndarray, prompts: captions.Prompts) -> pd.DataFrame:
     """The columns of records.parquet."""
     values = estimators.measure(pixels, prompts.measured)
-    out = frame[["id", "path", "label", "group", "mask"]].copy()
+    out = frame[["id", "path", "label", "group", "digest"]].assign(mask=frame["shows"] != "")
     held = {name.removeprefix("attribute."): list(frame[name]) for name in frame if name.startswith("attribute.")}
     for name, estimator in prompts.estimators.items():
         held[name] = captions.categories(prompts.attributes[name], values[estimator])

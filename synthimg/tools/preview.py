@@ -14,7 +14,7 @@ from ..core import files, stage
 from ..core.seeds import derive
 from ..data import consent
 from ..data.prepared import load, prompts_of
-from ..diffusion import base, sample
+from ..diffusion import base, limit, sample
 from ..methods.base import find
 from ..methods.studio import Studio, fine_tuned
 from ..stages.generate import plan
@@ -52,6 +52,7 @@ def _by_text(config: Config, prompts: captions.Prompts, cells: Cells) -> tuple[l
     settings = config.generate
     texts = [captions.describe(prompts, 0, config.dataset.rare_class, cell) for cell in cells]
     pipeline = fine_tuned(config, config.folder / "finetune")
+    limit.tell_cut(pipeline, config, prompts, [*texts, prompts.negative])
     encoded = base.encode_prompts(pipeline, [*texts, prompts.negative])
     seed, solver = derive(config.seed, "preview"), sample.Solver(settings.steps, settings.guidance, config.resolution)
     images: list[np.ndarray] = []
