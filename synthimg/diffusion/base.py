@@ -15,6 +15,7 @@ from diffusers.utils.logging import disable_progress_bar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..core.files import expanded
 from ..errors import UserError
 from .speed import decode_batch, decode_half, lay_out
 
@@ -80,7 +81,7 @@ def find(base: str) -> Path | None:
     Raises:
         UserError: neither there nor a hub id, or a folder of another format.
     """
-    path = EMBEDDED if base == "embedded" else Path(base)
+    path = EMBEDDED if base == "embedded" else expanded(base)
     if path.is_dir() and not (path / "model_index.json").exists():
         raise UserError(f"base '{base}': the folder has no model_index.json; expected diffusers' folder format")
     if path.exists():

@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..attributes import captions, estimators
 from ..config import Config
 from ..core import files, stage
-from ..data import consent, duplicates, grouping, images, records, splits
+from ..data import account, consent, duplicates, grouping, images, locate, records, splits
 from ..errors import UserError
 from ..evaluation.subgroups import check_pairs
 
@@ -42,7 +42,10 @@ def prepare_dataset(config: Config) -> Path:
     check_pairs(config, [*prompts.attributes, *dataset.attribute_columns])
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
-    usable, left_out = _usable(records.make_records(source, dataset, prompts.columns), entry, config)
+    found, doubts = locate.respell(records.make_records(source, dataset, prompts.columns), source)
+    doubts += records.doubts(source, found, dataset)
+    usable, left_out = _usable(found, entry, config)
+    left_out += source.tree.left_out.items() if source.tree else []
     _check_deployment(config, prompts)
     # what has too few groups now has no more once duplicates have joined them
     if all(f"attribute.{name}" in usable for name in dataset.deployment):
@@ -68,6 +71,8 @@ def prepare_dataset(config: Config) -> Path:
         tqdm.write(source.notice)
 
     parts = _decode_all(usable, source.root, config, folder / "checkpoints", wanted)
+    for doubt in doubts:
+        tqdm.write(f"{doubt.severity}: {doubt.text}")
     left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost)])
     read = np.concatenate([part.read for part in parts])
     frame = usable[read].reset_index(drop=True)
@@ -84,9 +89,12 @@ def prepare_dataset(config: Config) -> Path:
     described = dealt_out(_describe(frame, pixels, prompts), config)
     placed = _placed(described)
     tqdm.write(grouping.group_table(placed))
+    files_of = account.take(source, found, frame["path"], (path for path, _ in left_out), bool(dataset.classes))
+    tqdm.write(files_of.line)
     files.write_table(folder / "records.parquet", described)
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
-    files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(entry), pairs))
+    summary = _summary(placed, left_out, _licence(entry), pairs) | {"files": files_of.summary()}
+    files.write_json(folder / "summary.json", summary | {"suspicions": [doubt._asdict() for doubt in doubts]})
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return stage.finish(folder, wanted, started)
 
