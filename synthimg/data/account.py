@@ -72,21 +72,22 @@ def take(
         return f"{place(folder or ('/' if path.startswith('/') else ''))}/{base}"
 
     rows, masks = [key(path) for path in listed["path"] if path], {key(path) for path in listed["mask"] if path}
+    held = {path: os.path.lexists(path) and not os.path.isdir(path) for path in {*rows, *masks}}
     if source.folder:
         status = _on_disk(source.folder, source.tree or walk.tree(source.folder))
     else:
-        folders = sorted({os.path.dirname(path) for path in [*rows, *masks]})
-        flat = [_on_disk(Path(folder), walk.tree(Path(folder), deep=False)) for folder in folders if os.path.isdir(folder)]
+        folders = sorted({os.path.dirname(path) for path, there in held.items() if there})
+        flat = [_on_disk(Path(folder), walk.tree(Path(folder), deep=False)) for folder in folders]
         status = {name: what for some in flat for name, what in some.items()}
     status = {name: _default(what, source.is_table, classes) for name, what in status.items()}
     if source.table:
         status[str(source.table.resolve())] = IGNORED + TABLE
-    there = {path for path in {*rows, *masks} if path in status or (os.path.lexists(path) and not os.path.isdir(path))}
     for paths, what in ((rows, IGNORED + BEYOND), (masks, MASK), (map(key, left_out), LEFT_OUT), (map(key, used), USED)):
-        status.update((path, what) for path in paths if path in there or path in status)
+        status.update((path, what) for path in paths if held.get(path) or path in status)
     counts = Counter(status.values())
     ignored = Counter({what.removeprefix(IGNORED): count for what, count in counts.items() if what.startswith(IGNORED)})
-    return Account(counts[USED], counts[MASK], counts[LEFT_OUT], dict(ignored.most_common()), len(set(rows) - there))
+    absent = sum(not held[path] for path in set(rows))
+    return Account(counts[USED], counts[MASK], counts[LEFT_OUT], dict(ignored.most_common()), absent)
 
 
 def _on_disk(folder: Path, tree: walk.Tree) -> dict[str, str]:

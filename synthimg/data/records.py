@@ -85,7 +85,7 @@ def _from_table(file: Path, where: str, folder: Path | None) -> Source:
 
 def _image_folder(folder: Path, tree: walk.Tree) -> pd.DataFrame:
     """One row per image; `label` is the name of the folder on the first level, "" for an image that lies beside these."""
-    classes = sorted(name for name in tree.folders.values() if name and "/" not in name)
+    classes = sorted(walk.shown(name) for name in tree.folders.values() if name and "/" not in name)
     if not classes:
         beside = f"; {len(tree.pictures)} images lie directly in it" if tree.pictures else ""
         raise UserError(f"{folder}: expected one sub-folder per class, or one of {', '.join(NAMES)}{beside}")

@@ -62,6 +62,16 @@ class Entry(NamedTuple):
     """A link to a folder, which is not ignored."""
 
 
+class Seen(NamedTuple):
+    """The folders that were met so far, each by its identity."""
+
+    names: dict[tuple[int, int], str]
+    """What each is called here; "" for the folders above the root, too."""
+    places: dict[str, str]
+    """`Tree.folders`."""
+    ignored: set[tuple[int, int]]
+
+
 def tree(root: Path, deep: bool = True) -> Tree:
     """List a folder, or with `deep=False` only the files directly in it.
 
@@ -71,30 +81,27 @@ def tree(root: Path, deep: bool = True) -> Tree:
     Raises:
         UserError: the folder cannot be opened.
     """
-    seen = {_identity(str(parent)): "" for parent in root.resolve().parents}
-    places: dict[str, str] = {}
-    found = list(_below("", str(root), seen, places, deep))
+    seen = Seen({_identity(str(parent)): "" for parent in root.resolve().parents}, {}, set())
+    found = list(_below("", str(root), seen, deep))
     if found and not found[0].name:
         raise UserError(f"{root}: cannot be opened; check its permissions")
     again: dict[str, str] = {}
     links = deque(sorted(entry for entry in found if entry.to_folder))
     while deep and links:
         link = links.popleft()
-        if (identity := _identity(link.path)) in seen:
-            again[link.name] = seen[identity]
+        if (identity := _identity(link.path)) in seen.names:
+            again[link.name] = seen.names[identity]
             continue
-        below = list(_below(link.name, link.path, seen, places))
+        below = list(_below(link.name, link.path, seen))
         links.extend(sorted(entry for entry in below if entry.to_folder))
         found += below
     # where a link leads into a hidden folder, the files are listed under the link alone
-    files = [entry for entry in found if not entry.to_folder and not (entry.within and entry.within in seen)]
-    return _sorted(files, again, places)
+    files = [entry for entry in found if not entry.to_folder and not (entry.within and entry.within in seen.names)]
+    return _sorted(files, again, seen.places)
 
 
-def _below(
-    top: str, place: str, seen: dict[tuple[int, int], str], places: dict[str, str], deep: bool = True
-) -> Iterator[Entry]:
-    """What lies below a folder and is no folder. No link is followed; `seen` and `places` take up the folders."""
+def _below(top: str, place: str, seen: Seen, deep: bool = True) -> Iterator[Entry]:
+    """What lies below a folder and is no folder. No link is followed; `seen` takes up the folders."""
     stack = [(top, place, "")]
     while stack:
         name, path, rule = stack.pop()
@@ -104,13 +111,13 @@ def _below(
         except OSError:
             yield Entry(name, path, rule or CLOSED, None, False)
             continue
-        if not rule:
-            if identity in seen:
-                continue
-            if name and any(entry.name == OWN for entry in entries):
-                rule = RESULTS
-            else:
-                seen[identity], places[os.path.realpath(path)] = name, name
+        if identity in (seen.ignored if rule else seen.names):
+            continue
+        rule = rule or RESULTS * (name != "" and any(entry.name == OWN for entry in entries))
+        if rule:
+            seen.ignored.add(identity)
+        else:
+            seen.names[identity] = seen.places[os.path.realpath(path)] = name
         for entry in entries:
             full = f"{name}/{entry.name}" if name else entry.name
             why = rule or _rule(entry.name, not name)
