@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import unicodedata
+from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 
 import pandas as pd
 
@@ -26,10 +26,10 @@ def respell(frame: pd.DataFrame, source: records.Source) -> tuple[pd.DataFrame, 
     Raises:
         UserError: none of the images is found, or two rows turn out to list one image.
     """
-    root, doubts = str(source.root), []
+    root, within, doubts = str(source.root), cache(_within), []
     for column in ("path", "mask"):
         absent = [name for name in frame[column] if name and not os.path.isfile(os.path.join(root, name))]
-        found = {name: other for name in absent if (other := _other_spelling(root, name))}
+        found = {name: other for name in absent if (other := _other_spelling(root, name, within))}
         if found:
             frame = frame.assign(**{column: [found.get(name, name) for name in frame[column]]})
             listed, there = next(iter(found.items()))
@@ -45,12 +45,30 @@ def respell(frame: pd.DataFrame, source: records.Source) -> tuple[pd.DataFrame, 
     return frame, doubts
 
 
-def _other_spelling(root: str, name: str) -> str:
-    """The one path that is there and differs from `name` as said in `respell`; "" for none or several."""
-    spelled = {name, name.strip(), name.replace("\\", "/"), spelling.loose(name)}
-    tried = spelled | {unicodedata.normalize(form, path) for path in spelled for form in ("NFC", "NFD")}
-    there = {path for path in tried if path and os.path.isfile(os.path.join(root, path))}
-    return there.pop() if len(there) == 1 else ""
+def _other_spelling(root: str, name: str, within: Callable[[str], dict[str, list[str]]]) -> str:
+    """The one path that is there and differs from `name` as said in `respell`; "" for none or several.
+
+    Args:
+        within: what a folder holds, as of `_within`.
+    """
+    place = "/" if name.strip().startswith("/") else ""
+    for part in spelling.loose(name).strip("/").split("/"):
+        same = [part] if part in (".", "..") else within(os.path.join(root, place)).get(part, [])
+        if len(same) != 1:
+            return ""
+        place = os.path.join(place, same[0])
+    return place if os.path.isfile(os.path.join(root, place)) else ""
+
+
+def _within(folder: str) -> dict[str, list[str]]:
+    """The names in a folder by the spelling of `spelling.loose`."""
+    found: dict[str, list[str]] = defaultdict(list)
+    try:
+        for name in os.listdir(folder or "."):
+            found[spelling.loose(name)].append(name)
+    except OSError:  # no folder, or closed
+        pass
+    return found
 
 
 def _missing(frame: pd.DataFrame, missing: list[str], source: records.Source) -> Suspicion:
