@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import sys
@@ -58,6 +59,8 @@ STAGE_VERBS = ("run", "prepare", "finetune", "generate", "filter", "classify", "
 def main(arguments: list[str] | None = None) -> None:
     """Entry point; exits 0 when done, 2 for what the user can mend, 130 on Ctrl-C, 1 for a fault of the program."""
     options = parsed(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the name of a file may be no text
     _quiet()
     memory.keep_freed()
     try:

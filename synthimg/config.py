@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from .core.files import expanded
 from .errors import UserError
 from .evaluation.arms import DEFAULT
 from .evaluation.names import ArmName, ClassifierName, ControlName, MetricName
@@ -17,6 +19,8 @@ from .methods import base
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
+Label = Annotated[str, AfterValidator(lambda text: unicodedata.normalize("NFC", text).strip())]
+"""As `data/records.py` spells the labels of the images."""
 Day = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)]
 """YYYY-MM-DD; YAML reads it as a date where it is not quoted."""
 
@@ -54,12 +58,14 @@ class Split(Section):
 
 class Dataset(Section):
     path: str
-    """Folder with one sub-folder per class, folder with `metadata.jsonl`, a table (CSV, Parquet, JSONL),
-    or `pypi:elpv-dataset`."""
+    """Folder with one sub-folder per class, folder with `metadata.jsonl`, a table (CSV, TSV, Parquet, JSONL),
+    or `pypi:elpv-dataset`. `~` is the home folder, as in every key that is a path."""
     table: str | None = None
     """Table inside the folder `path`, e.g. `metadata.csv`. Default: `metadata.jsonl` or `metadata.csv` if there is one."""
     image: str = "{file_name}"
-    """How a row names its image, relative to the table's folder, with {column} fields: `images/{image_id}.jpg`."""
+    """How a row names its image, relative to the table's folder, with {column} fields: `images/{image_id}.jpg`. In braces
+    stands a column's name as it is, or `{number:04d}` for whole numbers that are filled with zeros. A listed file that is
+    not there is looked for with `/` for `\\`, without blanks around its name and in the other Unicode form."""
     mask: str | None = None
     """How a row names its mask (darkest = the background), e.g. `masks/{image_id}_segmentation.png`."""
     label_column: str = "label"
@@ -70,9 +76,9 @@ class Dataset(Section):
     attribute_columns: list[str] = []
     """Further columns to keep, beside those the prompts file names: they go into records.parquet and, with `augment`,
     into metadata.jsonl."""
-    classes: list[str] = []
+    classes: list[Label] = []
     """Keep only these labels. Default: all."""
-    rare_class: str
+    rare_class: Label
     """The label whose recall is to rise."""
     rare_budget: Annotated[int, Field(ge=0)] | None = None
     """Cut the rare class to this many training images, drawn at random; the rest is held in reserve for the `oracle` arm.
@@ -294,7 +300,7 @@ class Config(Section):
     @property
     def root(self) -> Path:
         """The run's folder."""
-        return Path(self.outputs) / self.name
+        return expanded(self.outputs) / self.name
 
     @property
     def folder(self) -> Path:

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from .config import Config, Part
+from .core.files import expanded
 from .errors import UserError, did_you_mean
 from .evaluation.arms import arms_of
 from .methods import base
@@ -38,7 +39,7 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
         UserError: naming the file and each key that is unknown, missing or of the wrong kind.
     """
     try:
-        tree = yaml.safe_load(Path(path).read_text())
+        tree = yaml.safe_load(expanded(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such configuration file") from error
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as error:

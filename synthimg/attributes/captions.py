@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from string import Formatter
 from types import MappingProxyType
 from typing import Literal, Self
 
@@ -14,6 +13,7 @@ import numpy as np
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ..core import files, templates
 from ..core.seeds import derive
 from ..errors import UserError
 from . import estimators
@@ -62,7 +62,7 @@ class Prompts(BaseModel):
                 raise ValueError(str(error)) from error
         for template in self.captions:
             try:
-                names = fields(template)
+                names = templates.fields(template)
             except ValueError as error:
                 raise ValueError(f"caption '{template}' is not a template: {error}") from error
             for field in names:
@@ -94,7 +94,7 @@ def find(name: str) -> Path:
         UserError: not found; lists the names there are.
     """
     if Path(name).suffix in (".yaml", ".yml"):
-        candidates = [Path(name).expanduser()]
+        candidates = [files.expanded(name)]
     else:
         candidates = [folder / f"{name}.yaml" for folder in FOLDERS]
     for path in candidates:
@@ -120,11 +120,6 @@ def load(name: str) -> Prompts:
         problems = [(".".join(map(str, problem["loc"])), problem["msg"]) for problem in error.errors()]
         told = [f"key '{key or '(top)'}': {message.removeprefix('Value error, ')}" for key, message in problems]
         raise UserError(f"{path}: " + "; ".join(told)) from error
-
-
-def fields(template: str) -> list[str]:
-    """Names of the {fields} of a template."""
-    return [name for _, name, _, _ in Formatter().parse(template) if name is not None]
 
 
 def categories(attribute: Attribute, values: np.ndarray) -> list[str]:
@@ -163,9 +158,9 @@ def caption(template: str, label_words: str, attribute_words: dict[str, str]) ->
     given = {**attribute_words, "label": label_words}
     parts = []
     for part in template.split(","):
-        names = fields(part)
+        names = templates.fields(part)
         if not names or any(given.get(name) for name in names):
-            filled = part.format(**{name: given.get(name, "") for name in names})
+            filled = templates.fill(part, {name: given.get(name, "") for name in names})
             parts.append(re.sub(r"\s+", " ", filled).strip())
     return ", ".join(part for part in parts if part)
 

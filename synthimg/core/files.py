@@ -15,6 +15,11 @@ CACHE = ".cache"
 """The folder beside the runs for what is found by content; it may be deleted at any time."""
 
 
+def expanded(path: str | Path) -> Path:
+    """A path that a person wrote: `~` is the home folder. Every key and argument that is a path is read by this."""
+    return Path(os.path.expanduser(path))
+
+
 def digest(path: Path) -> str:
     """SHA-256 of a file, in hex."""
     with path.open("rb") as file:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ..config import Consent, Dataset
 from ..errors import UserError
+from . import spelling
 from .records import Source, make_records, open_source
 
 MEND = (
@@ -93,8 +94,11 @@ def recheck(dataset: Dataset, paths: Iterable[str]) -> Source:
     found = make_records(source, dataset)
     why = reasons(found, effective(dataset.consent, source.consent), date.today())
     now = dict(zip(found["path"], why, strict=True))
-    every = list(paths)
-    ended = [(path, reason) for path in every if (reason := now.get(path, f"no longer in {source.where}"))]
+    meant: dict[str, str] = {}  # prepare may have found a file under another spelling than the table's
+    for path, reason in now.items():
+        meant[spelling.loose(path)] = meant.get(spelling.loose(path)) or reason
+    every, gone = list(paths), f"no longer in {source.where}"
+    ended = [(path, reason) for path in every if (reason := now.get(path, meant.get(spelling.loose(path), gone)))]
     if ended:
         path, reason = ended[0]
         raise UserError(

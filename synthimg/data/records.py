@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
-from string import Formatter
 from typing import NamedTuple
 
 import pandas as pd
 
 from ..config import Consent, Dataset
+from ..core import files, templates
 from ..errors import UserError
-from . import elpv, twins
+from . import elpv, spelling, tables, twins, walk
+from .suspicions import Suspicion
 
-IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif", ".ppm", ".pgm", ".jp2"}
-TABLES = {".csv", ".tsv", ".parquet", ".jsonl"}
 NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 SYNONYMS = ("file_name", "path", "image", "filename", "file")
 """Columns taken as the image's path, in this order, while `dataset.image` is left at its default."""
@@ -31,12 +29,24 @@ class Source(NamedTuple):
     """Every column as strings, an empty string where a value is missing."""
     where: str
     """What messages call the table."""
-    is_table: bool
+    table: Path | None
+    """The file that holds the rows; None for an image folder and a package."""
+    folder: Path | None
+    """The folder that is the data set; None where a table is."""
     consent: Consent | None = None
     """The consent entry that comes with the source itself."""
     notice: str = ""
     group: str | None = None
     """What `dataset.group` is where the configuration leaves it out."""
+    tree: walk.Tree | None = None
+    """The files of an image folder."""
+    nested: dict[str, str] = {}  # noqa: RUF012  read only
+    """Columns whose values are lists or objects, and where the first is."""
+
+    @property
+    def is_table(self) -> bool:
+        """Whether rows name the files, rather than folders."""
+        return self.tree is None
 
 
 def open_source(path: str, table: str | None = None) -> Source:
@@ -48,79 +58,42 @@ def open_source(path: str, table: str | None = None) -> Source:
     if path == elpv.NAME:
         root, rows = elpv.read()
         own = Consent(licence=elpv.LICENCE, scope=list(elpv.SCOPE))
-        return Source(root, rows, elpv.NAME, True, own, elpv.notice(), "module")
+        return Source(root, rows, elpv.NAME, None, root, own, elpv.notice(), "module")
     if path.startswith("pypi:"):
         raise UserError(f"dataset.path: unknown source '{path}'; the one known is {elpv.NAME}")
-    folder = Path(path).expanduser()
+    folder = files.expanded(path)
     if folder.is_file():
         if table:
             raise UserError(f"dataset.table: '{path}' is itself a table; leave dataset.table out")
-        return Source(folder.parent, read_table(folder), folder.name, True)
+        return _from_table(folder, folder.name, None)
     if not folder.is_dir():
         raise UserError(f"dataset.path: no folder or table '{path}'")
     names = [table] if table else [name for name in NAMES if (folder / name).is_file()]
     if names:
-        file = folder / names[0]
+        file = folder / files.expanded(names[0])
         if not file.is_file():
             raise UserError(f"dataset.table: no file '{names[0]}' in {folder}")
-        return Source(file.parent, read_table(file), names[0], True)
-    return Source(folder, _image_folder(folder), folder.name, False)
+        return _from_table(file, names[0], folder)
+    tree = walk.tree(folder)
+    return Source(folder, _image_folder(folder, tree), folder.name, None, folder, tree=tree)
 
 
-def read_table(file: Path) -> pd.DataFrame:
-    """A CSV, TSV, Parquet or JSONL file as strings, so that `007` stays `007`.
-
-    Raises:
-        UserError: unknown ending, not parsable (with the line), or no rows.
-    """
-    if file.suffix not in TABLES:
-        raise UserError(f"{file}: expected a table ending in {', '.join(sorted(TABLES))}")
-    try:
-        if file.suffix == ".parquet":
-            frame = pd.read_parquet(file)
-        elif file.suffix == ".jsonl":
-            frame = _read_jsonl(file)
-        else:
-            separator = "\t" if file.suffix == ".tsv" else ","
-            frame = pd.read_csv(file, dtype=str, keep_default_na=False, sep=separator, encoding="utf-8-sig")
-    except UserError:
-        raise
-    except (OSError, ValueError) as error:  # pandas' and pyarrow's parsing errors are ValueErrors
-        raise UserError(f"{file}: cannot be read as a table: {' '.join(str(error).split())}") from error
-    if frame.empty:
-        raise UserError(f"{file}: has no rows")
-    return frame.astype(object).where(frame.notna(), "").astype(str).rename(columns=str).reset_index(drop=True)
+def _from_table(file: Path, where: str, folder: Path | None) -> Source:
+    read = tables.read(file)
+    return Source(file.parent, read.rows, where, file, folder, nested=read.nested)
 
 
-def _read_jsonl(file: Path) -> pd.DataFrame:
-    rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file} line {number}: not valid JSON: {error}") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{file} line {number}: expected an object, found {type(row).__name__}")
-        rows.append(row)
-    return pd.DataFrame(rows, dtype=object)
-
-
-def _image_folder(folder: Path) -> pd.DataFrame:
-    """One row per image below a class folder; `label` is the class folder's name."""
-    classes = sorted(sub for sub in folder.iterdir() if sub.is_dir() and not sub.name.startswith((".", "_")))
+def _image_folder(folder: Path, tree: walk.Tree) -> pd.DataFrame:
+    """One row per image; `label` is the name of the folder on the first level, "" for an image that lies beside these."""
+    classes = sorted(walk.shown(name) for name in tree.folders.values() if name and "/" not in name)
     if not classes:
-        raise UserError(f"{folder}: expected one sub-folder per class, or one of {', '.join(NAMES)}")
-    rows = []
-    for sub in classes:
-        found = [Path(parent) / name for parent, _, names in os.walk(sub, followlinks=True) for name in names]
-        found = [file for file in found if file.suffix.lower() in IMAGES and not file.name.startswith(".")]
-        rows += [(file.relative_to(folder).as_posix(), sub.name) for file in found]
-        if not found:
-            rows.append(("", sub.name))  # so that `make_records` can refuse it, unless dataset.classes leaves it out
+        beside = f"; {len(tree.pictures)} images lie directly in it" if tree.pictures else ""
+        raise UserError(f"{folder}: expected one sub-folder per class, or one of {', '.join(NAMES)}{beside}")
+    rows = [(name, name.partition("/")[0] if "/" in name else "") for name in tree.pictures]
+    empty = sorted(set(classes) - {label for _, label in rows})
+    rows += [("", label) for label in empty]  # so that `make_records` can refuse it, unless dataset.classes leaves it out
     frame = pd.DataFrame(rows, columns=["file_name", "label"], dtype=str).sort_values("file_name", ignore_index=True)
-    return frame.assign(stem=[name.removesuffix(Path(name).suffix) for name in frame["file_name"]])
+    return frame.assign(stem=[os.path.splitext(name)[0] for name in frame["file_name"]])
 
 
 def make_records(source: Source, dataset: Dataset, columns: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -136,25 +109,26 @@ def make_records(source: Source, dataset: Dataset, columns: tuple[str, ...] = ()
     Raises:
         UserError: a column that is not there, an image listed twice, an empty class folder.
     """
-    rows = source.rows
-    consent = dataset.consent
+    rows, consent = source.rows, dataset.consent
     _require(source, "dataset.label_column", dataset.label_column)
     wanted = list(dict.fromkeys([*dataset.attribute_columns, *columns]))
     for name in wanted:
         _require(source, "dataset.attribute_columns" if name in dataset.attribute_columns else "dataset.prompts", name)
-    frame = pd.DataFrame({"path": _fill(source, "dataset.image", _image_template(rows, dataset.image))})
-    frame["label"] = rows[dataset.label_column].str.strip()
-    frame["where"] = [f"{source.where} row {number}" for number in range(1, len(rows) + 1)]
-    frame["mask"] = _fill(source, "dataset.mask", dataset.mask) if dataset.mask else ""
+    frame = pd.DataFrame({"path": _paths(source, "dataset.image", _image_template(rows, dataset.image))})
+    frame["label"] = spelling.text(rows[dataset.label_column])
+    numbers = pd.Series(range(1, len(rows) + 1)).astype(str)
+    frame["where"] = f"{source.where} row " + numbers if source.is_table else rows["file_name"]
+    frame["mask"] = _paths(source, "dataset.mask", dataset.mask) if dataset.mask else ""
     for key, column in (("scope", consent.scope_column), ("expires", consent.expires_column)):
         if column:
             _require(source, f"dataset.consent.{key}_column", column)
             frame[key] = rows[column]
     for name in wanted:
-        frame[f"attribute.{name}"] = rows[name].str.strip()
+        frame[f"attribute.{name}"] = spelling.text(rows[name])
     rule = _group_rule(source, dataset.group or source.group)
     frame = frame[~twins.masks_of_others(frame)]
     kept = _check(frame, source, dataset)
+    refuse_twice(kept)
     return kept.assign(group=_groups(source, kept, rule)).sort_values("path", ignore_index=True)
 
 
@@ -163,7 +137,8 @@ def _group_rule(source: Source, named: str | None) -> pd.Series | re.Pattern[str
     if named is None:
         return None
     if named in source.rows.columns:
-        return source.rows[named].str.strip()
+        _require(source, "dataset.group", named)
+        return spelling.text(source.rows[named])
     try:
         pattern = re.compile(named)
         if pattern.groups == 1:
@@ -184,7 +159,8 @@ def _groups(source: Source, frame: pd.DataFrame, rule: pd.Series | re.Pattern[st
     # an image folder's first folder is the class, which must not become a part of the group
     below = paths if source.is_table else [path.partition("/")[2] for path in paths]
     found = [(match[1] or "") if (match := rule.search(path)) else "" for path in below]
-    missed = [path for path, group in zip(paths, found, strict=True) if path and not group]
+    labelled = (frame["label"] != "").tolist()
+    missed = [path for path, group, known in zip(paths, found, labelled, strict=True) if path and known and not group]
     if missed:
         raise UserError(
             f"dataset.group: the regular expression '{rule.pattern}' finds no group in {len(missed)} of {len(paths)} "
@@ -205,25 +181,69 @@ def _check(frame: pd.DataFrame, source: Source, dataset: Dataset) -> pd.DataFram
         raise UserError(f"dataset.rare_class: no image is labelled '{dataset.rare_class}'; the classes are: {there}")
     if dataset.classes:
         frame = frame[frame["label"].isin([*dataset.classes, ""])]
-    if not source.is_table and (frame["path"] == "").any():
-        empty = ", ".join(frame.loc[frame["path"] == "", "label"])
+    if source.tree and (frame["path"] == "").any():
+        empty = ", ".join(_what_is_there(label, source.tree) for label in frame.loc[frame["path"] == "", "label"])
         raise UserError(f"{source.root}: class folder without images: {empty}; fill it, remove it, or name the others "
                         "in dataset.classes")  # fmt: skip
+    return frame
+
+
+def _what_is_there(label: str, tree: walk.Tree) -> str:
+    files = {**tree.ignored, **tree.left_out}
+    rules = [rule for name, rule in files.items() if name.startswith(f"{label}/")]
+    return f"{label} (its {len(rules)} files: {rules[0]})" if rules else label
+
+
+def refuse_twice(frame: pd.DataFrame) -> None:
+    """Check that no two records have the same path.
+
+    Raises:
+        UserError: the two rows, and their labels where these differ.
+    """
     twice = frame[(frame["path"] != "") & frame.duplicated("path")]
     if len(twice):
         again = twice.iloc[0]
-        raise UserError(f"{again['where']}: lists {again['path']} a second time; each image needs exactly one row")
-    return frame
+        first = frame[frame["path"] == again["path"]].iloc[0]
+        labels = f" as '{first['label']}', here as '{again['label']}'" if first["label"] != again["label"] else ""
+        raise UserError(f"{again['where']}: lists {again['path']} a second time, after {first['where']}{labels}; each image "
+                        "needs exactly one row")  # fmt: skip
+
+
+def doubts(source: Source, frame: pd.DataFrame, dataset: Dataset) -> list[Suspicion]:
+    """What is probably wrong with the files and the spelling of values.
+
+    Args:
+        frame: as of `make_records`.
+    """
+    found = list(source.tree.suspicions) if source.tree else []
+    found += spelling.doubts("columns", source.rows.columns)
+    raw = source.rows[dataset.label_column]
+    labels = spelling.text(raw)
+    found += spelling.doubts("labels", labels[labels != ""])
+    if changed := int((raw != labels).sum()):
+        why = f"{changed} labels lose blanks around them or take Unicode form NFC, such as {raw[raw != labels].iloc[0]!r}"
+        found.append(Suspicion("note", "labels with blanks", why))
+    if dataset.group or source.group:
+        found += spelling.doubts("groups", frame["group"])
+    for name in frame:
+        if name.startswith("attribute."):
+            found += spelling.doubts(f"values of {name.removeprefix('attribute.')}", frame[name])
+    return found
 
 
 def _require(source: Source, key: str, column: str) -> None:
     if column not in source.rows.columns:
         raise UserError(_absent(source, key, column))
+    if column in source.nested:
+        raise UserError(f"{key}: column '{column}' holds lists, objects or bytes ({source.nested[column]}); expected plain "
+                        "values")  # fmt: skip
 
 
 def _absent(source: Source, key: str, column: str) -> str:
     there = ", ".join(source.rows.columns)
     more = "" if source.is_table else "; an image folder has no others: add a metadata.csv with them"
+    if len(source.rows.columns) == 1 and (mark := re.search(r"[;\t|,]", there)):
+        more = f"; it seems to be separated by {mark[0]!r}: save it with commas, or with tabs as .tsv"
     return f"{key}: no column '{column}' in {source.where}; there are: {there}{more}"
 
 
@@ -233,16 +253,35 @@ def _image_template(rows: pd.DataFrame, template: str) -> str:
     return next((f"{{{name}}}" for name in SYNONYMS if name in rows.columns), template)
 
 
-def _fill(source: Source, key: str, template: str) -> list[str]:
+def _paths(source: Source, key: str, template: str) -> pd.Series:
     """The template filled from every row; "" where a value is missing."""
     try:
-        parts = list(Formatter().parse(template))
+        pieces = templates.split(template)
     except ValueError as error:
         raise UserError(f"{key}: '{template}' is not a template: {error}") from error
-    fields = [name for _, name, _, _ in parts if name is not None]
-    for name in fields:
-        _require(source, key, name)
-    if not fields:
+    if all(name is None for _, name in pieces):
         raise UserError(f"{key}: '{template}' names no {{column}}, so every row would have the same file")
-    rows = source.rows[fields].to_dict("records")
-    return [template.format(**row) if all(row.values()) else "" for row in rows]
+    filled = pd.Series("", index=source.rows.index, dtype=str)
+    complete = pd.Series(True, index=source.rows.index)
+    for text, name in pieces:
+        values = text if name is None else _values(source, key, name)
+        complete &= values != ""
+        filled = filled + values
+    zero = filled.str.contains("\0", regex=False)
+    if zero.any():
+        raise UserError(f"{source.where} row {int(zero.argmax()) + 1}: the path of {key} holds a zero character")
+    return spelling.paths(filled.where(complete, ""), source.root)
+
+
+def _values(source: Source, key: str, name: str) -> pd.Series:
+    """A template's column; of `{number:03d}` its whole numbers, filled with zeros."""
+    column, width = (name, 0) if name in source.rows.columns else templates.padded(name)
+    _require(source, key, column)
+    values = source.rows[column]
+    if not width:
+        return values
+    wrong = (values != "") & ~values.str.fullmatch(r"\s*-?\d+\s*")
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise UserError(f"{key}: {{{name}}} needs whole numbers, found '{values.iloc[row]}' ({source.where} row {row + 1})")
+    return pd.Series([f"{int(value):0{width}d}" if value else "" for value in values], index=values.index, dtype=str)

@@ -15,6 +15,7 @@ from diffusers.utils.logging import disable_progress_bar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..core.files import expanded
 from ..errors import UserError
 from . import kinds
 from .speed import decode_batch, decode_half, lay_out
@@ -86,7 +87,7 @@ def find(base: str) -> Path | None:
     Raises:
         UserError: neither there nor a hub id, or no base: an adapter, a part of one, another format, family or variant.
     """
-    path = EMBEDDED if base == "embedded" else Path(base)
+    path = EMBEDDED if base == "embedded" else expanded(base)
     if path.exists():
         fault = kinds.fault_of(path)
         if fault:

@@ -85,7 +85,7 @@ def one_class_score(config: Config, data: Prepared, which: Literal["distance", "
     if which == "distance":
         features = real_features(config, data)
         return neighbour_distance(features[known[ordinary]], features[judged])
-    folder, device = Path(config.outputs) / CACHE / "features", choose_device(config.device)
+    folder, device = config.root.parent / CACHE / "features", choose_device(config.device)
     seed = derive(config.seed, "patches")
     remember = partial(memory_bank, data.pixels, known[ordinary], device, seed)
     bank = kept(folder, (np.array(seed), *chunks(data.pixels, known[ordinary])), remember)

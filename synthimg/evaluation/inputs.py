@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -56,7 +55,7 @@ def views_of(config: Config, data: Prepared, rows: Rows) -> list[Iterator[Pixels
 
 def features_of(config: Config, parts: Iterable[Pixels], extractor: Extractor = "efficientnet-lite0") -> Features:
     """Features of images, kept in the outputs folder: whatever meets the same images finds them there."""
-    folder, device = Path(config.outputs) / CACHE / "features", choose_device(config.device)
+    folder, device = config.root.parent / CACHE / "features", choose_device(config.device)
     # the filter, whose key has no section `evaluate`, asks for the other extractor
     weights = config.evaluate.inception_weights if extractor == "inception" else None
     return cached(parts, folder, extractor, device, weights)

@@ -84,7 +84,7 @@ def pretrain_base(path: Path, to: Path | None = None) -> Path:
         to: where the model goes; default `<work>/model`.
     """
     settings = _load(path)
-    work = Path(settings.work)
+    work = files.expanded(settings.work)
     device = choose_device(settings.device)
     stage.begin(work, settings.model_dump(include={"seed", "corpus", "scenes", "resolution", "prediction"}))
     pixels, texts = images(settings, work)
@@ -100,7 +100,7 @@ def pretrain_base(path: Path, to: Path | None = None) -> Path:
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=_scheduler(settings.prediction),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    folder = to or work / "model"
+    folder = files.expanded(to) if to else work / "model"
     pipeline.to(dtype=torch.float16)
     # transformers keeps the precision it finds, diffusers loads float32: mixed, the plain pipeline would not run
     text_encoder.float()
@@ -110,7 +110,7 @@ def pretrain_base(path: Path, to: Path | None = None) -> Path:
 
 def _load(path: Path) -> Pretrain:
     try:
-        return Pretrain.model_validate(yaml.safe_load(path.read_text()))
+        return Pretrain.model_validate(yaml.safe_load(files.expanded(path).read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such configuration file") from error
     except ValidationError as error:
@@ -122,7 +122,7 @@ def images(settings: Pretrain, work: Path) -> tuple[np.ndarray, list[str]]:
     """The training images, uint8 [N, R, R, 3], and their captions: first the corpus, then the scenes."""
     pixel_file, text_file = work / "pixels.npy", work / "captions.json"
     if not text_file.exists():
-        entries = _entries(Path(settings.corpus)) if settings.corpus else []
+        entries = _entries(files.expanded(settings.corpus)) if settings.corpus else []
         if not entries and not settings.scenes:
             raise UserError("corpus, scenes: without a corpus some scenes are needed to train on")
         work.mkdir(parents=True, exist_ok=True)
@@ -177,7 +177,7 @@ def _tokenizer(texts: list[str], settings: Pretrain, folder: Path) -> CLIPTokeni
 
 
 def _vae(pixels: np.ndarray, settings: Pretrain, work: Path, device: torch.device) -> AutoencoderKL:
-    done = Path(settings.autoencoder) if settings.autoencoder else work / "vae" / "vae"
+    done = files.expanded(settings.autoencoder) if settings.autoencoder else work / "vae" / "vae"
     if settings.autoencoder and not done.is_dir():
         raise UserError(f"autoencoder: {done} is no folder")
     if done.exists():

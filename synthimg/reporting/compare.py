@@ -33,7 +33,7 @@ def compare_runs(runs: list[Path], out: Path | None = None) -> Path:
     if len(runs) < 2:
         raise UserError(f"compare: expected two or more runs, found {len(runs)}")
     loaded = load(runs)
-    target = out or default_path(runs, [run.name for run in loaded])
+    target = files.expanded(out) if out else default_path(runs, [run.name for run in loaded])
     if target.is_dir() or (target.exists() and MARK not in target.read_bytes()[:4096]):
         raise UserError(f"{target}: is not a comparison made by synthimg; nothing was changed, choose another name")
     files.write_bytes(target, render("compare.html.j2", **describe(loaded)))
@@ -130,7 +130,7 @@ def default_path(runs: list[Path], names: list[str]) -> Path:
     joined = "-".join(name.replace("/", "-") for name in names)
     if len(joined) > LONGEST_NAME:
         joined = f"{joined[:LONGEST_NAME]}-{hashlib.sha256(joined.encode()).hexdigest()[:8]}"
-    return Path(runs[0]).resolve().parent / f"compare-{joined}.html"
+    return files.expanded(runs[0]).resolve().parent / f"compare-{joined}.html"
 
 
 def _shared_axis(runs: list[Run]) -> list[tuple[str, Any]]:

@@ -10,7 +10,7 @@ import pandas as pd
 import yaml
 
 from ..config import PARTS
-from ..core import stage
+from ..core import files, stage
 from ..errors import UserError
 from ..evaluation.results import Results
 from ..evaluation.results_file import read_results
@@ -44,7 +44,7 @@ def load(runs: list[Path]) -> list[Run]:
     Raises:
         UserError: one named twice, or files missing.
     """
-    paths = [Path(run) for run in runs]
+    paths = [files.expanded(run) for run in runs]
     resolved = [path.resolve() for path in paths]
     for path in (path for path, full in zip(paths, resolved, strict=True) if resolved.count(full) > 1):
         raise UserError(f"{path}: named twice")

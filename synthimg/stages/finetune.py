@@ -226,7 +226,7 @@ def _with_conditions(training: Training) -> Cached:
 
 def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
     """The images to train on: the rows given, and the drawn pictures that join them, if there are any."""
-    folder, flip, rare = Path(config.outputs) / files.CACHE, config.finetune.flip, config.dataset.rare_class
+    folder, flip, rare = config.root.parent / files.CACHE, config.finetune.flip, config.dataset.rare_class
     frame = prepared.frame.iloc[rows]
     labels, told = list(frame["label"]), list(frame["caption"])
     with accelerator.main_process_first():

@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import date
 from hashlib import blake2b, sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,9 +18,38 @@ from tqdm import tqdm
 from ..attributes import captions, estimators
 from ..config import Config
 from ..core import files, stage
-from ..data import consent, content, cropped, decoding, duplicates, grouping, inspection, records, splits, suspicions, twins
+from ..data import (
+    account,
+    consent,
+    content,
+    cropped,
+    decoding,
+    duplicates,
+    grouping,
+    inspection,
+    locate,
+    records,
+    splits,
+    suspicions,
+    twins,
+)
 from ..errors import UserError
 from ..evaluation.subgroups import check_pairs
+
+
+class Listed(NamedTuple):
+    """A data set before any of its pictures is opened."""
+
+    source: records.Source
+    consent: consent.Consent
+    prompts: captions.Prompts
+    every: pd.DataFrame
+    """All records."""
+    usable: pd.DataFrame
+    """Those that may be used, with their ids."""
+    left_out: list[tuple[str, str]]
+    """Path and reason of the others, and of files that are no records."""
+    doubts: list[suspicions.Suspicion]
 
 
 def prepare_dataset(config: Config) -> Path:
@@ -31,44 +60,66 @@ def prepare_dataset(config: Config) -> Path:
     """
     config, started = config.whole, time.monotonic()  # all parts share what is prepared
     stage.check(config)
+    listed = _listed(config)
+    stage.claim(config)
+    folder, root, usable = config.root / "dataset", listed.source.root, listed.usable
+    wanted = stage.key(config, "prepare", ["seed", "resolution", "folds", "draws", "dataset"])
+    wanted["inputs"] = {
+        "records": _digest(usable),
+        "prompts": files.digest(captions.find(config.dataset.prompts)),
+        **{name: files.digest(file) for name, file in estimators.code_from_outside(listed.prompts.measured).items()},
+    }
+    if (folder / "manifest.json").exists():
+        _check_unchanged(folder, wanted, root, config)
+        return _passed(folder, config)
+    states = np.stack([content.states(root, list(usable[name])) for name in ("path", "mask")], 1)
+    stage.enter(folder, wanted, also=[str(root.resolve()), sha256(states.tobytes()).hexdigest(), listed.left_out])
+    if stage.is_done(folder, wanted):
+        return _passed(folder, config)
+    if listed.source.notice:
+        tqdm.write(listed.source.notice)
+    parts = decoding.decode_all(usable, states, root, config, folder / "checkpoints", wanted)
+    files.write_table(folder / "content.parquet", content.table(usable, decoding.digests(parts), states))
+    _write(folder, listed, parts, config)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return stage.finish(folder, wanted, started)
+
+
+def _listed(config: Config) -> Listed:
+    """The records of the data set, once the configuration is known to suit them."""
     dataset = config.dataset
     prompts = captions.load(dataset.prompts)
     captions.grid(prompts, config.generate.axes)  # refuses an unknown axis here, not after hours of fine-tuning
     check_pairs(config, [*prompts.attributes, *dataset.attribute_columns])
     source = records.open_source(dataset.path, dataset.table)
     entry = consent.effective(dataset.consent, source.consent)
-    usable, left_out = _usable(records.make_records(source, dataset, prompts.columns), entry, config)
+    every, doubts = locate.respell(records.make_records(source, dataset, prompts.columns), source)
+    doubts += records.doubts(source, every, dataset)
+    usable, left_out = _usable(every, entry, config)
+    left_out += source.tree.left_out.items() if source.tree else []
     _check_deployment(config, prompts)
     # what has too few groups now has no more once duplicates have joined them
     if all(f"attribute.{name}" in usable for name in dataset.deployment):
         dealt_out(usable, config)
+    return Listed(source, entry, prompts, every, usable, left_out, doubts)
 
-    stage.claim(config)
-    folder = config.root / "dataset"
-    wanted = stage.key(config, "prepare", ["seed", "resolution", "folds", "draws", "dataset"])
-    wanted["inputs"] = {
-        "records": _digest(usable),
-        "prompts": files.digest(captions.find(dataset.prompts)),
-        **{name: files.digest(file) for name, file in estimators.code_from_outside(prompts.measured).items()},
-    }
-    if (folder / "manifest.json").exists():
-        _check_unchanged(folder, wanted, source.root, config)
-        return _passed(folder, config)
-    states = np.stack([content.states(source.root, list(usable[name])) for name in ("path", "mask")], 1)
-    stage.enter(folder, wanted, also=[str(source.root.resolve()), sha256(states.tobytes()).hexdigest(), left_out])
-    if stage.is_done(folder, wanted):
-        return _passed(folder, config)
-    if source.notice:
-        tqdm.write(source.notice)
 
-    parts = decoding.decode_all(usable, states, source.root, config, folder / "checkpoints", wanted)
+def _write(folder: Path, listed: Listed, parts: list[decoding.Part], config: Config) -> None:
+    """Everything that is told of a data set once its pictures are decoded.
+
+    Raises:
+        UserError: objects of the rare class are cut away, no mask can be read, a split lacks images, or `dataset.strict`.
+    """
+    dataset, usable = config.dataset, listed.usable
     frame, pairs = _readable(usable, parts, dataset.duplicates)
-    left_out = sorted([*left_out, *(lost for part in parts for lost in part.lost), *inspection.masks_left_out(frame)])
+    lost = [*(lost for part in parts for lost in part.lost), *inspection.masks_left_out(frame)]
+    left_out = sorted([*listed.left_out, *lost])
     cropped.refuse_losses(frame, dataset.rare_class, dataset.fit, dataset.fit_loss)
     pixels = decoding.assemble(folder / "pixels.npy", [part.folder / "pixels.npy" for part in parts])
     suspected = [
+        *listed.doubts,
         *suspicions.unreadable(list(usable["label"]), decoding.read(parts), list(usable["path"])),
-        *_suspected(frame, pairs, pixels, source.is_table, config),
+        *_suspected(frame, pairs, pixels, listed.source.is_table, config),
     ]
     suspicions.tell(suspected)
     if dataset.strict:
@@ -76,21 +127,20 @@ def prepare_dataset(config: Config) -> Path:
     if dataset.mask:
         decoding.assemble(folder / "masks.npy", [part.folder / "masks.npy" for part in parts])
         if not (frame["shows"] != "").any():
-            example = source.root / usable["mask"].iloc[0]
+            example = listed.source.root / usable["mask"].iloc[0]
             raise UserError(f"dataset.mask: '{dataset.mask}' leads to no readable mask, e.g. {example}")
-    described = dealt_out(_describe(frame, pixels, prompts), config)
+    described = dealt_out(_describe(frame, pixels, listed.prompts), config)
     placed = _placed(described)
     objects = cropped.losses(frame.assign(split=placed["split"]))
-    for line in [*cropped.loss_lines(objects), grouping.group_table(placed)]:
+    known = account.take(listed.source, listed.every, frame["path"], (path for path, _ in left_out), bool(dataset.classes))
+    for line in [*cropped.loss_lines(objects), grouping.group_table(placed), known.line]:
         tqdm.write(line)
     files.write_table(folder / "records.parquet", described)
-    files.write_table(folder / "content.parquet", content.table(usable, decoding.digests(parts), states))
     files.write_table(folder / "excluded.csv", pd.DataFrame(left_out, columns=["path", "reason"]))
-    files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(entry), pairs) | {
-        "objects": objects.to_dict("records"), "suspicions": [one._asdict() for one in suspected],
+    files.write_json(folder / "summary.json", _summary(placed, left_out, _licence(listed.consent), pairs) | {
+        "files": known.summary(), "objects": objects.to_dict("records"),
+        "suspicions": [one._asdict() for one in suspected],
     })  # fmt: skip
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
-    return stage.finish(folder, wanted, started)
 
 
 def _readable(usable: pd.DataFrame, parts: list[decoding.Part], least: float) -> tuple[pd.DataFrame, np.ndarray]:

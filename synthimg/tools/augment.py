@@ -50,7 +50,7 @@ def augment_dataset(run: Path, to: Path) -> Path:
         UserError: `to` is not empty or lies in the data set, the run is not filtered, an accepted image is missing, or
             consent to an image has ended.
     """
-    run, to = Path(run), Path(to)
+    run, to = files.expanded(run), files.expanded(to)
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise UserError(f"{to}: exists and is not an empty folder; nothing was changed, choose another name")
     config = _config_of(run)

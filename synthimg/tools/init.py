@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ..config import Dataset, Split
-from ..data import elpv, records
+from ..data import elpv, records, walk
 from ..errors import UserError
 
 LABELS = ("label", "class", "category", "diagnosis", "dx", "target", "y")
@@ -121,7 +121,7 @@ def image_template(source: records.Source) -> str | None:
     if any(name in rows and (source.root / first[name]).is_file() for name in records.SYNONYMS[:1]):
         return None
     candidates = [column for column in rows if rows[column].is_unique and first[column]]
-    files = [file for file in sorted(source.root.rglob("*")) if file.suffix.lower() in records.IMAGES]
+    files = [file for file in sorted(source.root.rglob("*")) if walk.is_picture(file.name)]
     for column in candidates:
         for file in files:
             place = file.relative_to(source.root).as_posix()

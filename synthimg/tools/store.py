@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..config import PARTS
+from ..core.files import expanded
 from ..core.stage import STORE
 from ..errors import UserError
 from ..evaluation.results_file import read_results
@@ -37,7 +38,7 @@ def list_runs(outputs: str | Path = "outputs") -> list[Run]:
     Raises:
         UserError: there is no such folder.
     """
-    return [_run(folder) for folder in _folders(Path(outputs))]
+    return [_run(folder) for folder in _folders(expanded(outputs))]
 
 
 def free_store(outputs: str | Path = "outputs", dry_run: bool = False) -> dict[str, float]:
@@ -52,7 +53,7 @@ def free_store(outputs: str | Path = "outputs", dry_run: bool = False) -> dict[s
     Raises:
         UserError: there is no such folder.
     """
-    outputs = Path(outputs)
+    outputs = expanded(outputs)
     _folders(outputs)  # refuses a folder that is not there
     freed = {}
     for entry in sorted((outputs / STORE).glob("*")):

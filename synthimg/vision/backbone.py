@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..core.files import digest
+from ..core.files import digest, expanded
 from ..errors import UserError
 
 LITE_SHA256 = {
@@ -33,7 +33,7 @@ def inception_weights(path: str | None = None) -> Path:
     Raises:
         UserError: the file is missing, broken or another one.
     """
-    file = Path(path) if path else inception_file()
+    file = expanded(path) if path else inception_file()
     if not file.exists():
         raise UserError(
             f"evaluate.inception_weights: {file} does not exist; fetch {INCEPTION_FILE} from torch-fidelity's releases "
