@@ -19,8 +19,9 @@ from synthimg.config import Config
 from synthimg.data import cropped, images, inspection, masks, prepared, twins
 from synthimg.errors import UserError
 from synthimg.methods import donors, pasting
-from synthimg.reading import parse
+from synthimg.reading import load_config, parse
 from synthimg.stages.prepare import prepare_dataset
+from synthimg.tools.init import write_config
 
 SIDE = 64
 Shape = NDArray[np.bool_]
@@ -329,6 +330,28 @@ def test_a_mask_that_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) ->
 def test_an_image_that_is_its_own_mask_has_none(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="leads to no readable mask"):
         prepare_dataset(run(tiles(tmp_path / "tiles", "bmp"), mask="{file_name}"))
+
+
+@pytest.mark.parametrize(("sizes", "left", "wanted"), [
+    ([(100, 100)] * 8 + [(200, 100)] * 2, [], "pad"), ([(100, 100)] * 9 + [(100, 200)], [], "crop"),
+    ([(140, 100)] * 9, [], "crop"), ([(300, 100)] * 9, [1.0] * 9, "crop"), ([(120, 100)] * 9, [1.0] * 8 + [0.4], "pad"),
+    ([], [], "crop"),
+])  # fmt: skip
+def test_a_fit_is_proposed_by_the_objects_or_else_by_the_proportions(
+    sizes: list[tuple[int, int]], left: list[float], wanted: str
+) -> None:  # fmt: skip
+    assert cropped.proposed_fit(sizes, left) == wanted
+
+
+def test_init_proposes_masks_and_fit_and_counts_no_mask_as_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    tiles(tmp_path / "tiles")
+    monkeypatch.chdir(tmp_path)
+    made = load_config(write_config("tiles")).dataset
+    assert (made.mask, made.fit) == ("{stem}.png", "pad")
+    said = capsys.readouterr().out
+    assert "40 masks among the images" in said and "tiles: 40 images, 2 classes" in said
 
 
 # ---- transplants

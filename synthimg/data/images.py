@@ -106,13 +106,33 @@ def decode(path: Path) -> Decoded:
         return Decoded(image, remarks | {"no metadata"}, lossy, digest)
 
 
+def size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture by its header; of one that EXIF turns, as it lies in the file.
+
+    Raises:
+        UnreadableError: no file, or no picture.
+    """
+    try:
+        _check_file(path)
+        with Image.open(path, formats=_formats()) as file:
+            if not file.width * file.height:
+                raise UnreadableError("no pixels")
+            return file.size
+    except Exception as error:
+        raise UnreadableError(_words(error)) from error
+
+
+def _check_file(path: Path) -> None:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise UnreadableError(f"too large: {status.st_size / 1e6:.0f} MB")
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise UnreadableError(f"too large: {status.st_size / 1e6:.0f} MB")
+        _check_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise UnreadableError("no such file") from error
