@@ -132,7 +132,7 @@ def test_smooth_edges_are_cut_where_they_are_half(back: int, front: int, radius:
 def test_masks_that_show_nothing_everything_or_the_background() -> None:
     def shows(values: NDArray[Any], lossy: bool = False) -> str:
         decoded = images.Decoded(Image.fromarray(values.astype(np.uint8)), frozenset(), lossy, "")
-        return masks.Mask(masks.object_of(decoded), "").shows
+        return masks.Mask(masks.object_of(decoded), "", (SIDE, SIDE)).shows
 
     flat = np.ones((SIDE, SIDE), int)
     assert [shows(flat * level) for level in (0, 1, 255)] == ["nothing", "everything", "everything"]
@@ -168,6 +168,14 @@ def test_what_is_said_of_masks_by_class() -> None:
     assert {"turned images with masks", "resized masks"} <= set(kinds)
     frame.loc[:2, "shows"] = ["inverted", "an object", "an object"]  # one alone may reach all around
     assert "inverted masks" not in {one.kind for one in inspection.suspect_masks(frame, "rare")}
+
+
+def test_of_a_huge_mask_fewer_pixels_are_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "MOST", 1000)  # 4096 pixels: every third row and column
+    grey(ellipse()).save(tmp_path / "m.png")
+    found = masks.load(tmp_path / "m.png", (SIDE, SIDE))
+    assert found.present.shape == (21, 21) and found.size == (SIDE, SIDE)
+    assert found.present.mean() == pytest.approx(ellipse().mean(), abs=0.02)
 
 
 # ---- which files are masks
@@ -234,17 +242,17 @@ def test_two_levels_are_told_by_the_pixels() -> None:
 def test_what_a_crop_leaves_of_an_object_is_worked_out_by_hand(columns: tuple[int, int], crop: float) -> None:
     present = np.zeros((100, 300), bool)
     present[40:50, slice(*columns)] = True
-    mask = masks.Mask(present, "")
+    mask = masks.Mask(present, "", (300, 100))
     how: images.Fit
     for how, wanted in (("crop", crop), ("pad", 1), ("stretch", 1)):
         assert cropped.kept(present, mask.square(50, how), how) == pytest.approx(wanted)
-        assert cropped.kept(present.T, masks.Mask(present.T, "").square(50, how), how) == pytest.approx(wanted)
+        assert cropped.kept(present.T, masks.Mask(present.T, "", (100, 300)).square(50, how), how) == pytest.approx(wanted)
 
 
 def test_an_object_of_which_no_pixel_is_left_is_lost_whatever_the_fit() -> None:
     present = np.zeros((300, 300), bool)
     present[1, 1] = True
-    assert cropped.kept(present, masks.Mask(present, "").square(32, "pad"), "pad") == 0
+    assert cropped.kept(present, masks.Mask(present, "", (300, 100)).square(32, "pad"), "pad") == 0
     assert cropped.kept(~present & False, np.zeros((32, 32)), "crop") == 1
 
 

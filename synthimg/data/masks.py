@@ -21,6 +21,8 @@ SOLID, FLAT = 0.8, 0.25
 and so many have eight. Compression and smooth edges leave fewer."""
 BINS, RARE = 16, 0.01
 """Levels of a grey mask are sought in a histogram of 16 bins, of which those with less than 1 % of the pixels are empty."""
+MOST = 16_000_000
+"""Pixels of a mask that are looked at; of a larger one every second or third row and column. Levels take up to 8 bytes."""
 PROPORTIONS = 0.02
 """How far the proportions of a mask may be from those of its image."""
 
@@ -28,12 +30,14 @@ Shows = Literal["nothing", "everything", "inverted", "an object"]
 
 
 class Mask(NamedTuple):
-    """Where the object of one image is, at the size of the mask file."""
+    """Where the object of one image is."""
 
     present: np.ndarray
-    """bool [H, W]"""
+    """bool [H, W], of the mask file's size, or smaller where that has more than MOST pixels."""
     digest: str
     """blake2b of the file's bytes, 32 hex digits."""
+    size: tuple[int, int]
+    """Width and height of the mask file."""
 
     @property
     def shows(self) -> Shows:
@@ -62,11 +66,16 @@ def load(path: Path, like: tuple[int, int], turned: bool = False) -> Mask:
         UnreadableError: as `images.load`, or of other proportions than the photograph.
     """
     mask = decode(path)
-    wide, high = mask.image.width / like[0], mask.image.height / like[1]
+    size = mask.image.size
+    wide, high = size[0] / like[0], size[1] / like[1]
     if abs(wide / high - 1) > PROPORTIONS:
-        sizes = f"mask of {mask.image.width} x {mask.image.height} for an image of {like[0]} x {like[1]}"
+        sizes = f"mask of {size[0]} x {size[1]} for an image of {like[0]} x {like[1]}"
         raise UnreadableError(f"{sizes}, which its EXIF orientation turned and the mask has none" if turned else sizes)
-    return Mask(object_of(mask), mask.digest)
+    step = math.ceil(math.sqrt(size[0] * size[1] / MOST))
+    if step > 1:
+        fewer = max(1, size[0] // step), max(1, size[1] // step)
+        mask = mask._replace(image=mask.image.resize(fewer, Image.Resampling.NEAREST))
+    return Mask(object_of(mask), mask.digest, size)
 
 
 def read_mask(path: Path, resolution: int, how: Fit, like: tuple[int, int]) -> np.ndarray:
