@@ -153,6 +153,16 @@ def test_notes_in_a_png_file_do_not_cost_the_picture(kind: str, tmp_path: Path) 
     assert found.remarks == {"no metadata"} and (np.asarray(found.image) == np.asarray(noise(48))).all()
 
 
+def test_orientation_and_profile_outlive_huge_notes(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (20, 10), (255, 0, 0)).save(tmp_path / "a.png", exif=exif, icc_profile=swapped())
+    notes = chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(2_000_000)))
+    found = images.load(put(tmp_path, with_chunk((tmp_path / "a.png").read_bytes(), notes)))
+    assert found.remarks == {"no metadata", "turned"} and found.image.size == (10, 20)
+    assert np.asarray(found.image)[5, 5, 1] > 250
+
+
 def test_a_png_file_with_huge_notes_and_broken_pixels_is_still_broken(tmp_path: Path) -> None:
     whole = with_chunk(encoded("PNG"), chunk(b"zTXt", b"note\0\0" + zlib.compress(bytes(2_000_000))))
     with pytest.raises(images.UnreadableError):

@@ -6,7 +6,7 @@ Every image is cropped by one rule that needs no mask. A crop around masks would
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -18,8 +18,8 @@ from .suspicions import Suspicion
 HALF = 0.5
 LONG = 1.5
 """Longer side over shorter side from which a crop to the centre leaves out a third of the picture or more."""
-MANY = 0.1
-"""Share of such pictures from which another fit is proposed."""
+MANY, FEW = 0.1, 0.02
+"""Shares of such pictures, and of lost or halved objects, above which another fit is proposed."""
 
 
 def kept(present: np.ndarray, drawn: np.ndarray, how: Fit) -> float:
@@ -110,7 +110,12 @@ def _remedy(how: Fit) -> str:
     return "; pad and stretch keep them" if how == "crop" else "; they are too small for this resolution: raise it"
 
 
-def proposed_fit(sizes: Iterable[tuple[int, int]]) -> Fit:
-    """How photographs of such sizes (width, height) become square with little loss: by a crop, if most are nearly square."""
-    long = [max(size) / min(size) > LONG for size in sizes]
-    return "pad" if long and float(np.mean(long)) > MANY else "crop"
+def proposed_fit(sizes: Sequence[tuple[int, int]], left: Sequence[float]) -> Fit:
+    """How photographs become square with little loss: by a crop, unless that cuts much away, else by padding.
+
+    Args:
+        sizes: widths and heights. They decide where no masks are known: by how many photographs are far from square.
+        left: what a crop leaves of objects (`kept`); they decide where they are known.
+    """
+    cut = [share < HALF for share in left] or [max(size) / min(size) > LONG for size in sizes]
+    return "pad" if cut and float(np.mean(cut)) > (FEW if left else MANY) else "crop"

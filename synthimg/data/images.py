@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import struct
 import warnings
+from contextlib import suppress
 from functools import cache
 from hashlib import blake2b
 from io import BytesIO
@@ -23,8 +24,8 @@ MAX_BYTES = 4 * MAX_PIXELS
 NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
 """Formats that Pillow knows but does not decode itself: EPS, for one, would start a program of its own."""
 PNG = b"\x89PNG\r\n\x1a\n"
-NEEDED = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}
-"""The parts of a PNG file that its pixels depend on."""
+PIXELS, METADATA = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}, {b"eXIf", b"iCCP"}
+"""The parts of a PNG file that its pixels depend on, and those that change how they are shown."""
 
 Fit = Literal["crop", "pad", "stretch"]
 Remark = Literal["several frames", "turned", "no orientation", "no metadata", "no profile"]
@@ -99,20 +100,42 @@ def decode(path: Path) -> Decoded:
     try:
         return Decoded(*_decode(data), digest)
     except UnreadableError:
-        bare = _bare_png(data)  # a huge or broken note in a PNG file does not cost the picture
-        if bare == data:
-            raise
-        image, remarks, lossy = _decode(bare)
-        return Decoded(image, remarks | {"no metadata"}, lossy, digest)
+        for needed in (PIXELS | METADATA, PIXELS):  # a huge or broken note in a PNG file does not cost the picture
+            bare = _png_of(data, needed)
+            with suppress(UnreadableError):
+                if bare != data:
+                    image, remarks, lossy = _decode(bare)
+                    return Decoded(image, remarks | {"no metadata"}, lossy, digest)
+        raise
+
+
+def size(path: Path) -> tuple[int, int]:
+    """Width and height of a picture by its header; of one that EXIF turns, as it lies in the file.
+
+    Raises:
+        UnreadableError: no file, or no picture.
+    """
+    try:
+        _check_file(path)
+        with Image.open(path, formats=_formats()) as file:
+            if not file.width * file.height:
+                raise UnreadableError("no pixels")
+            return file.size
+    except Exception as error:
+        raise UnreadableError(_words(error)) from error
+
+
+def _check_file(path: Path) -> None:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
+    if status.st_size > MAX_BYTES:
+        raise UnreadableError(f"too large: {status.st_size / 1e6:.0f} MB")
 
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError("a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file")
-        if status.st_size > MAX_BYTES:
-            raise UnreadableError(f"too large: {status.st_size / 1e6:.0f} MB")
+        _check_file(path)
         return path.read_bytes()
     except FileNotFoundError as error:
         raise UnreadableError("no such file") from error
@@ -181,15 +204,15 @@ def _is_lossy(file: Image.Image, data: bytes) -> bool:
     return file.format in ("JPEG", "MPO", "JPEG2000", "AVIF") or (file.format == "WEBP" and b"VP8 " in data[:64])
 
 
-def _bare_png(data: bytes) -> bytes:
-    """A PNG file without the parts that its pixels do not depend on; other files as they are."""
+def _png_of(data: bytes, needed: set[bytes]) -> bytes:
+    """A PNG file with these parts alone; other files as they are."""
     if not data.startswith(PNG):
         return data
     kept, start = [PNG], len(PNG)
     while start + 8 <= len(data):
         (length,) = struct.unpack(">I", data[start : start + 4])
         end = start + 12 + length
-        if data[start + 4 : start + 8] in NEEDED:
+        if data[start + 4 : start + 8] in needed:
             kept.append(data[start:end])
         start = end
     return b"".join(kept)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from .colour import straight
 from .images import Decoded, Fit, UnreadableError, decode, fit
@@ -21,6 +21,8 @@ SOLID, FLAT = 0.8, 0.25
 and so many have eight. Compression and smooth edges leave fewer."""
 BINS, RARE = 16, 0.01
 """Levels of a grey mask are sought in a histogram of 16 bins, of which those with less than 1 % of the pixels are empty."""
+MOST = 16_000_000
+"""Pixels of a mask that are looked at; of a larger one every second or third row and column. Levels take up to 8 bytes."""
 PROPORTIONS = 0.02
 """How far the proportions of a mask may be from those of its image."""
 
@@ -28,12 +30,14 @@ Shows = Literal["nothing", "everything", "inverted", "an object"]
 
 
 class Mask(NamedTuple):
-    """Where the object of one image is, at the size of the mask file."""
+    """Where the object of one image is."""
 
     present: np.ndarray
-    """bool [H, W]"""
+    """bool [H, W], of the mask file's size, or smaller where that has more than MOST pixels."""
     digest: str
     """blake2b of the file's bytes, 32 hex digits."""
+    size: tuple[int, int]
+    """Width and height of the mask file."""
 
     @property
     def shows(self) -> Shows:
@@ -62,11 +66,16 @@ def load(path: Path, like: tuple[int, int], turned: bool = False) -> Mask:
         UnreadableError: as `images.load`, or of other proportions than the photograph.
     """
     mask = decode(path)
-    wide, high = mask.image.width / like[0], mask.image.height / like[1]
+    size = mask.image.size
+    wide, high = size[0] / like[0], size[1] / like[1]
     if abs(wide / high - 1) > PROPORTIONS:
-        sizes = f"mask of {mask.image.width} x {mask.image.height} for an image of {like[0]} x {like[1]}"
+        sizes = f"mask of {size[0]} x {size[1]} for an image of {like[0]} x {like[1]}"
         raise UnreadableError(f"{sizes}, which its EXIF orientation turned and the mask has none" if turned else sizes)
-    return Mask(object_of(mask), mask.digest)
+    step = math.ceil(math.sqrt(size[0] * size[1] / MOST))
+    if step > 1:
+        fewer = max(1, size[0] // step), max(1, size[1] // step)
+        mask = mask._replace(image=mask.image.resize(fewer, Image.Resampling.NEAREST))
+    return Mask(object_of(mask), mask.digest, size)
 
 
 def read_mask(path: Path, resolution: int, how: Fit, like: tuple[int, int]) -> np.ndarray:
@@ -91,12 +100,19 @@ def object_of(mask: Decoded) -> np.ndarray:
       Where only one level is common, what is nearer to the highest.
     """
     level, darkest = _levels(mask.image)
-    span = float(level.max())
+    span = level.max()
     if not span or (mask.lossy and span < NOISE):
         return np.full(level.shape, darkest > (NOISE if mask.lossy else 0))
-    if not mask.lossy and _are_labels(level):
+    inner = np.flatnonzero((level > 0) & (level < span))
+    if not len(inner):
         return level > 0
-    return level >= _border(level / span) * span
+    own, around = level.ravel()[inner], _around(level, inner)
+    if not mask.lossy and ((span < FEW and not (own % 1).any()) or _lie_in_places(own, around)):
+        return level > 0
+    standing = own[(around.max(0) <= own) | (around.min(0) >= own)]  # others are between two levels: a smooth edge
+    ends = np.count_nonzero(level == 0), np.count_nonzero(level == span)
+    border = _border(standing / span, ends, level.size) * float(span)
+    return level >= (border if level.dtype.kind == "f" else math.ceil(border))
 
 
 def _levels(image: Image.Image) -> tuple[np.ndarray, float]:
@@ -104,13 +120,17 @@ def _levels(image: Image.Image) -> tuple[np.ndarray, float]:
     if image.mode == "P" or image.has_transparency_data:
         values = _over_black(straight(image).convert("RGBA"))
     else:
-        values = np.asarray(image.convert("RGB") if image.mode in ("1", "CMYK", "LAB", "HSV", "YCbCr") else image)
-    values = np.nan_to_num(values.astype(np.float32), posinf=0, neginf=0)
+        modes = {"1": "L", "CMYK": "RGB", "LAB": "RGB", "HSV": "RGB", "YCbCr": "RGB"}
+        values = np.asarray(image.convert(modes[image.mode]) if image.mode in modes else image)
+    if values.ndim == 3 and all(np.array_equal(values[..., 0], values[..., channel]) for channel in (1, 2)):
+        values = values[..., 0]
+    if values.dtype != np.uint8:
+        values = np.nan_to_num(values.astype(np.float64), posinf=0, neginf=0)
     if values.ndim == 2:
         return values - values.min(), float(values.min())
     grey = values @ np.array([0.299, 0.587, 0.114], np.float32)
-    darkest = values.reshape(-1, 3)[grey.argmin()]
-    return np.abs(values - darkest).max(-1), float(darkest.max())
+    darkest = values.reshape(-1, values.shape[-1])[grey.argmin()]
+    return np.abs(values - darkest.astype(np.int16)).max(-1), float(darkest.max())
 
 
 def _over_black(layer: Image.Image) -> np.ndarray:
@@ -124,32 +144,35 @@ def _over_black(layer: Image.Image) -> np.ndarray:
     return drawn if two else np.repeat(alpha[..., None], 3, -1)
 
 
-def _are_labels(level: np.ndarray) -> bool:
-    inner = (level > 0) & (level < level.max())
-    if not inner.any() or (level.max() < FEW and not (level % 1).any()):
-        return True
-    equal = _equal_neighbours(level)[inner]
+def _around(level: np.ndarray, pixels: np.ndarray) -> np.ndarray:
+    """The eight neighbours of some pixels [8, N], given by their places in the flat array. Beyond the edge the neighbouring
+    row goes on: only shares of many pixels are worked out."""
+    wide = level.shape[1]
+    shifts = np.array([down * wide + right for down in (-1, 0, 1) for right in (-1, 0, 1) if down or right])
+    return level.ravel()[(shifts[:, None] + pixels).clip(0, level.size - 1)]
+
+
+def _lie_in_places(own: np.ndarray, around: np.ndarray) -> bool:
+    equal = (around == own).sum(0)
     return bool((equal >= 4).mean() >= SOLID and (equal == 8).mean() >= FLAT)
 
 
-def _equal_neighbours(level: np.ndarray) -> np.ndarray:
-    """How many of its eight neighbours each pixel equals; beyond the edge the image goes on as it ends."""
-    framed = np.pad(level, 1, mode="edge")
-    high, wide = level.shape
-    shifts = [(row, column) for row in range(3) for column in range(3) if (row, column) != (1, 1)]
-    return sum((framed[r : r + high, c : c + wide] == level).astype(np.uint8) for r, c in shifts)  # type: ignore[return-value]
+def _border(inner: np.ndarray, ends: tuple[Any, Any], size: int) -> float:
+    """The level from which on a grey mask is object, as a share of the highest.
 
-
-def _border(share: np.ndarray) -> float:
-    """The level (share of the highest) from which on a grey mask is object."""
-    edge = (ndimage.maximum_filter(share, 3) > share) & (ndimage.minimum_filter(share, 3) < share)
-    bins = np.minimum((share * BINS).astype(int), BINS - 1)
-    common = np.bincount(bins[~edge], minlength=BINS) >= RARE * share.size
-    gaps = np.flatnonzero(common[:-1] & ~common[1:])  # where a run of common levels ends
-    above = [np.flatnonzero(common[gap + 1 :]) + gap + 1 for gap in gaps if common[gap + 1 :].any()]
-    if not common[0] or not above:
+    Args:
+        inner: levels between the lowest and the highest, as shares of that [N].
+        ends: counts of pixels at the lowest and at the highest level.
+        size: count of all pixels.
+    """
+    counts = np.bincount(np.minimum((inner * BINS).astype(int), BINS - 1), minlength=BINS)
+    counts[[0, -1]] += ends
+    common = counts >= RARE * size
+    rest = np.flatnonzero(~common)
+    above = np.flatnonzero(common[rest[0] :]) + rest[0] if len(rest) else []
+    if not common[0] or not len(above):
         return 0.5
-    return (above[0][0] + 0.5) / BINS / 2
+    return float(above[0] + 0.5) / BINS / 2
 
 
 def has_two_levels(pixels: np.ndarray) -> bool:

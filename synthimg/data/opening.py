@@ -66,5 +66,5 @@ def open_record(root: Path, path: str, mask: str, resolution: int, how: Fit) -> 
     drawn = found.square(resolution, how)
     return Opened(pixels, drawn, thumbnail, facts._replace(
         mask_digest=found.digest, shows=found.shows, kept=cropped.kept(found.present, drawn, how),
-        mask_resized=found.present.shape[::-1] != image.size,
+        mask_resized=found.size != image.size,
     ))  # fmt: skip

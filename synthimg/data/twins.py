@@ -41,45 +41,51 @@ def suspect_masks(frame: pd.DataFrame, pixels: np.ndarray, is_table: bool) -> li
         is_table: whether a table names the images: then no template is proposed.
     """
     found = []
-    frame = frame.assign(key=[_key(path) for path in frame["path"]])
-    named = np.array([bool(FOLDER.match(label)) for label in frame["label"]], bool)
-    suspect = frame.duplicated("key", keep=False).to_numpy() | named
-    looks = [bool(one and has_two_levels(pixels[row])) for row, one in enumerate(suspect)]
-    frame = frame.assign(two_levels=np.array(looks, bool))
-    pairs = _pairs(frame)
-    if pairs:
-        image, mask = pairs[0]
-        template = None if is_table else _template(image, mask)
+    among = pairs(frame, pixels)
+    if among:
+        image, mask = among[0]
+        named = None if is_table else template(image, mask)
         mend = (
-            f"name them: dataset.mask: '{template}'"
-            if template
-            else ("take them out of the images, and name them in dataset.mask by a column of a metadata.csv")
-        )
+            f"name them: dataset.mask: '{named}'" if named
+            else "take them out of the images, and name them in dataset.mask by a column of a metadata.csv"
+        )  # fmt: skip
         found.append(Suspicion("warning", "masks as images",
-            f"{len({other for _, other in pairs})} of {len(frame)} images look like the masks of others, such as {mask} "
+            f"{len({other for _, other in among})} of {len(frame)} images look like the masks of others, such as {mask} "
             f"that of {image}; {mend}"))  # fmt: skip
-    for label, own in frame[named].groupby("label"):
-        if own["two_levels"].mean() >= LIKE_MASKS:
+    for label, own in frame.groupby("label"):
+        if not FOLDER.match(str(label)):
+            continue
+        looks = own["path"][[has_two_levels(pixels[row]) for row in own.index]]
+        if len(looks) >= LIKE_MASKS * len(own):
             found.append(Suspicion("warning", "masks as images",
-                f"class '{label}' is named for masks, and {int(own['two_levels'].sum())} of its {len(own)} images look like "
-                f"masks, such as {own['path'][own['two_levels']].iloc[0]}; leave it out by dataset.classes"))  # fmt: skip
+                f"class '{label}' is named for masks, and {len(looks)} of its {len(own)} images look like masks, such as "
+                f"{looks.iloc[0]}; leave it out by dataset.classes"))  # fmt: skip
     return found
 
 
-def _pairs(frame: pd.DataFrame) -> list[tuple[str, str]]:
-    """Image and mask: of one name but for its suffix and words such as `mask`, and only the mask has two grey levels."""
-    images = frame[~frame["two_levels"]].drop_duplicates("key").set_index("key")["path"]
-    looks = frame[frame["two_levels"] & frame["key"].isin(images.index)]
-    return [(images[key], path) for key, path in zip(looks["key"], looks["path"], strict=True)]
+def pairs(frame: pd.DataFrame, pixels: np.ndarray) -> list[tuple[str, str]]:
+    """Image and mask: of one name but for its suffix and words such as `mask`, and only the mask has two grey levels.
+
+    Args:
+        frame: column `path`, index 0 to N - 1.
+        pixels: uint8 [N, R, R, 3].
+    """
+    frame = frame[["path"]].assign(key=[key(path) for path in frame["path"]])
+    frame = frame[frame.duplicated("key", keep=False)]
+    like_mask = np.array([has_two_levels(pixels[row]) for row in frame.index], bool)
+    images = frame[~like_mask].drop_duplicates("key").set_index("key")["path"]
+    found = frame[like_mask & frame["key"].isin(images.index)]
+    return [(images[one], path) for one, path in zip(found["key"], found["path"], strict=True)]
 
 
-def _key(path: str) -> str:
+def key(path: str) -> str:
+    """What the paths of an image and of its mask have in common."""
     parts = PurePosixPath(path)
     folders = [name for name in parts.parts[:-1] if not FOLDER.match(name) and not IMAGES.match(name)]
     return "/".join([*folders, SUFFIX.sub("", parts.stem)]).casefold()
 
 
-def _template(image: str, mask: str) -> str | None:
+def template(image: str, mask: str) -> str | None:
     """The `dataset.mask` of an image folder that leads from an image to its mask; its rows have `stem` and `file_name`."""
     stem = image.removesuffix(PurePosixPath(image).suffix)
     if stem in mask and not mask.partition(stem)[2][:1].isalnum():

@@ -11,6 +11,7 @@ import pandas as pd
 from ..config import Dataset, Split
 from ..data import elpv, records, walk
 from ..errors import UserError
+from . import proposals
 
 LABELS = ("label", "class", "category", "diagnosis", "dx", "target", "y")
 GROUPS = re.compile(
@@ -66,14 +67,20 @@ def write_config(folder: str | Path) -> Path:
         if rows.empty:
             raise UserError(f"{folder}: no images in its sub-folders ({', '.join(sorted(set(source.rows['label'])))})")
     label = label_column(rows, source.where)
+    column = next((name for name in records.SYNONYMS if name in rows), None)
+    proposal = proposals.propose(source.root, list(rows[column]), source.is_table) if column else None
+    if proposal and proposal.mask:
+        rows = rows[proposal.is_image]
+        print(f"{(~proposal.is_image).sum()} masks among the images: dataset.mask: '{proposal.mask}'")
     counts = Counter(rows[label].str.strip())
     stem = Path(str(folder).removeprefix("pypi:")).resolve().stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "run"
     path = Path(f"{name}.yaml")
     if path.exists():
         raise UserError(f"{path}: exists already and was left as it is; move it away first")
-    groups = [source.group] if source.group else group_columns(rows, label) if source.is_table else []
-    found = {key: [column for column in rows if pattern.search(column)] for key, pattern in
+    found = {"group": [source.group] if source.group else group_columns(rows, label) if source.is_table else []}
+    groups = found["group"]
+    found |= {key: [column for column in rows if pattern.search(column)] for key, pattern in
              (("scope_column", SCOPES), ("expires_column", ENDS))}  # fmt: skip
     found["scope_column"] = [column for column in found["scope_column"] if column not in found["expires_column"]]
     print(f"{source.where}: {len(rows)} images, {len(counts)} classes (column '{label}')")
@@ -86,7 +93,7 @@ def write_config(folder: str | Path) -> Path:
     if source.notice:
         print(source.notice)
     with path.open("x", encoding="utf-8") as file:
-        file.write(_text(name, str(folder), source, label, counts, groups, found))
+        file.write(_text(name, str(folder), source, label, counts, found, proposal.lines if proposal else []))
     print(f"wrote {path}; " + ("it is ready to run" if source.consent else "fill in dataset.consent before you run it"))
     return path
 
@@ -132,14 +139,14 @@ def image_template(source: records.Source) -> str | None:
 
 
 def _text(
-    name: str, path: str, source: records.Source, label: str, counts: Counter[str], groups: list[str],
-    found: dict[str, list[str]],
+    name: str, path: str, source: records.Source, label: str, counts: Counter[str],
+    found: dict[str, list[str]], looked: list[str],
 ) -> str:  # fmt: skip
     def quoted(text: str) -> str:
         return "'" + text.replace("'", "''") + "'"
 
     template = image_template(source) if source.is_table and not source.consent else None
-    rare = rare_classes(counts)
+    rare, groups = rare_classes(counts), found["group"]
     default = Dataset.model_fields["label_column"].default
     lines = [
         f"# Written by `synthimg init`; every key is described in synthimg/config.py.\nname: {quoted(name)}",
@@ -147,6 +154,7 @@ def _text(
         "base: embedded                 # or a diffusers folder, a .safetensors checkpoint, a hub id",
         f"\ndataset:\n  path: {quoted(path)}",
         f"  image: {quoted(template)}" if template else None,
+        *looked,
         f"  label_column: {quoted(label)}" if label != default else None,
         f"  classes: ['functional', 'defective']  # the certain votes; {counts['uncertain']} cells are uncertain"
         if path == elpv.NAME else None,
@@ -168,7 +176,8 @@ def _consent_lines(source: records.Source, found: dict[str, list[str]]) -> list[
     use = "  consent:\n    use: research"
     if source.consent:
         return [f"{use}                # licence of the source: {source.consent.licence}"]
-    seen = [f"    # {key}: {column}  # may hold it" for key, columns in found.items() for column in columns]
+    seen = [f"    # {key}: {column}  # may hold it" for key, columns in found.items() if key != "group"
+            for column in columns]  # fmt: skip
     return [
         f"{use}                # what you will use the images for",
         "    # TODO, yours to state: nothing runs before the images' consent or licence is entered here.",
