@@ -218,15 +218,15 @@ def doubts(source: Source, frame: pd.DataFrame, dataset: Dataset) -> list[Suspic
     found += spelling.doubts("columns", source.rows.columns)
     raw = source.rows[dataset.label_column]
     labels = spelling.text(raw)
-    found += spelling.doubts("labels", labels[labels != ""])
+    found += spelling.doubts("labels", labels[labels != ""].tolist())
     if changed := int((raw != labels).sum()):
         why = f"{changed} labels lose blanks around them or take Unicode form NFC, such as {raw[raw != labels].iloc[0]!r}"
         found.append(Suspicion("note", "labels with blanks", why))
     if dataset.group or source.group:
-        found += spelling.doubts("groups", frame["group"])
+        found += spelling.doubts("groups", frame["group"].tolist())
     for name in frame:
         if name.startswith("attribute."):
-            found += spelling.doubts(f"values of {name.removeprefix('attribute.')}", frame[name])
+            found += spelling.doubts(f"values of {name.removeprefix('attribute.')}", frame[name].tolist())
     return found
 
 
