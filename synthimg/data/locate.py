@@ -48,7 +48,7 @@ def respell(frame: pd.DataFrame, source: records.Source) -> tuple[pd.DataFrame, 
 
 
 def _finder(root: str) -> Callable[[str], str]:
-    """A function that gives the one path that is there and differs from a name as said in `respell`; "" for none or several."""
+    """A function from a name to the one path that is there and differs from it as said in `respell`; "" for none."""
 
     @cache
     def names(folder: str) -> dict[str, list[str]]:
