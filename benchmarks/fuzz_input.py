@@ -32,8 +32,8 @@ from synthimg.errors import UserError
 from synthimg.reading import parse
 from synthimg.stages.prepare import prepare_dataset
 
-SECONDS = 30
-"""A tree that takes longer hangs."""
+SECONDS = 180
+"""A tree that takes longer hangs; it takes one, or many where the machine has other work."""
 MEMORY = 2.0
 """GiB that a process may take."""
 BATCH = 100

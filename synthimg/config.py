@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import unicodedata
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from .core.files import expanded
+from .core.words import Label
 from .errors import UserError
 from .evaluation.arms import DEFAULT
 from .evaluation.names import ArmName, ClassifierName, ControlName, MetricName
@@ -19,8 +19,6 @@ from .methods import base
 Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[int, Field(ge=1)]
 Weight = Annotated[float, Field(ge=0)]
-Label = Annotated[str, AfterValidator(lambda text: unicodedata.normalize("NFC", text).strip())]
-"""As `data/records.py` spells the labels of the images."""
 Day = Annotated[str, BeforeValidator(lambda value: value.isoformat() if isinstance(value, date) else value)]
 """YYYY-MM-DD; YAML reads it as a date where it is not quoted."""
 
@@ -87,7 +85,7 @@ class Dataset(Section):
     """Draw the budget from the images of as few groups as hold it, but at least this many: a first batch of modules,
     the first patients. Groups come in drawn order. Without a budget: all images of so many groups. Default: all
     groups."""
-    deployment: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
+    deployment: dict[str, Annotated[list[Label], Field(min_length=1)]] = {}
     """Where the classifier will be used, by attribute: {type: [poly]}. Validation and test images come from there, real rare
     training images from elsewhere, the other classes' training images from everywhere; the oracle also has the rare images
     from there. The synthetic images are asked for as they are there."""

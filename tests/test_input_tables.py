@@ -334,3 +334,17 @@ def test_some_files_that_are_not_found_are_counted(tmp_path):
     assert (
         doubt.severity == "warning" and "2 of 3 listed files are not found; the first is 'b.png' (t.csv row 1)" in doubt.text
     )
+
+
+def test_words_for_a_label_and_a_category_are_found_in_every_unicode_form(tmp_path):
+    written(tmp_path, "p.yaml", "captions: ['{label}, {tone}']\nlabels: {'se\u0301rie ': a row}\n"
+            "attributes: {tone: {source: column, values: {'fonce\u0301': dark}}}\n")  # fmt: skip
+    prompts = captions.load(str(tmp_path / "p.yaml"))
+    assert captions.describe(prompts, 0, "s\u00e9rie", {"tone": "fonc\u00e9"}) == "a row, dark"
+
+
+def test_a_second_table_that_is_not_read_is_told(tmp_path):
+    for name in ("metadata.csv", "metadata.parquet"):
+        pd.DataFrame({"file_name": ["a"], "label": ["b"]}).to_csv(tmp_path / name, index=False)
+    assert "metadata.csv is read; metadata.parquet beside it is not" in kinds(tmp_path)["several tables"].text
+    assert "several tables" not in kinds(tmp_path, table="metadata.csv")

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..core import files, templates
 from ..core.seeds import derive
+from ..core.words import Label
 from ..errors import UserError
 from . import estimators
 
@@ -30,7 +31,7 @@ class Attribute(BaseModel):
     source: Literal["column", "measured"]
     estimator: str | None = None
     edges: list[float] = []
-    values: dict[str, str] = Field(min_length=1)
+    values: dict[Label, str] = Field(min_length=1)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -48,7 +49,7 @@ class Prompts(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     captions: list[str] = Field(min_length=1)
-    labels: dict[str, str] = {}
+    labels: dict[Label, str] = {}
     negative: str = ""
     measure: list[str] = []
     attributes: dict[str, Attribute] = {}

@@ -71,7 +71,8 @@ def take(
         folder, _, base = path.rpartition("/")
         return f"{place(folder or ('/' if path.startswith('/') else ''))}/{base}"
 
-    rows, masks = [key(path) for path in listed["path"] if path], {key(path) for path in listed["mask"] if path}
+    rows = [key(path) for path in listed["path"].tolist() if path]
+    masks = {key(path) for path in set(listed["mask"].tolist()) if path}
     held = {path: os.path.lexists(path) and not os.path.isdir(path) for path in {*rows, *masks}}
     if source.folder:
         status = _on_disk(source.folder, source.tree or walk.tree(source.folder))

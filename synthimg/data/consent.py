@@ -59,9 +59,9 @@ def reasons(records: pd.DataFrame, consent: Consent, today: date) -> list[str]:
         today: the day on which the run is made; an entry holds up to and including its last day.
     """
     wide = ";".join(consent.scope)
-    scopes = records["scope"] if consent.scope_column else [wide] * len(records)
-    ends = records["expires"] if consent.expires_column else [""] * len(records)
-    found = zip(records["where"], scopes, ends, strict=True)
+    scopes = records["scope"].tolist() if consent.scope_column else [wide] * len(records)
+    ends = records["expires"].tolist() if consent.expires_column else [""] * len(records)
+    found = zip(records["where"].tolist(), scopes, ends, strict=True)
     return [_reason(where, scope, end.strip() or consent.expires or "", consent.use, today)
             for where, scope, end in found]  # fmt: skip
 

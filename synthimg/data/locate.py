@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache, partial
 
 import pandas as pd
@@ -26,12 +27,13 @@ def respell(frame: pd.DataFrame, source: records.Source) -> tuple[pd.DataFrame, 
     Raises:
         UserError: none of the images is found, or two rows turn out to list one image.
     """
-    root, within, doubts = str(source.root), cache(_within), []
+    root, doubts = str(source.root), []
+    other_spelling = _finder(root)
     for column in ("path", "mask"):
-        absent = [name for name in frame[column] if name and not os.path.isfile(os.path.join(root, name))]
-        found = {name: other for name in absent if (other := _other_spelling(root, name, within))}
+        absent = [name for name in frame[column].tolist() if name and not os.path.isfile(os.path.join(root, name))]
+        found = {name: other for name in absent if (other := other_spelling(name))}
         if found:
-            frame = frame.assign(**{column: [found.get(name, name) for name in frame[column]]})
+            frame = frame.assign(**{column: [found.get(name, name) for name in frame[column].tolist()]})
             listed, there = next(iter(found.items()))
             doubts.append(Suspicion(
                 "note", "paths spelled otherwise",
@@ -45,35 +47,38 @@ def respell(frame: pd.DataFrame, source: records.Source) -> tuple[pd.DataFrame, 
     return frame, doubts
 
 
-def _other_spelling(root: str, name: str, within: Callable[[str], dict[str, list[str]]]) -> str:
-    """The one path that is there and differs from `name` as said in `respell`; "" for none or several.
+def _finder(root: str) -> Callable[[str], str]:
+    """A function from a name to the one path that is there and differs from it as said in `respell`; "" for none."""
 
-    Args:
-        within: what a folder holds, as of `_within`.
-    """
-    place = "/" if name.strip().startswith("/") else ""
-    for part in spelling.loose(name).strip("/").split("/"):
-        same = [part] if part in (".", "..") else within(os.path.join(root, place)).get(part, [])
-        if len(same) != 1:
-            return ""
-        place = os.path.join(place, same[0])
-    return place if os.path.isfile(os.path.join(root, place)) else ""
+    @cache
+    def names(folder: str) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        with suppress(OSError):  # no folder, or closed
+            for name in os.listdir(os.path.join(root, folder) or "."):
+                found[spelling.loose(name)].append(name)
+        return found
 
+    def within(folder: str | None, name: str) -> str | None:
+        same = [] if folder is None else [name] if name in (".", "..") else names(folder).get(name, [])
+        return os.path.join(folder or "", same[0]) if len(same) == 1 else None
 
-def _within(folder: str) -> dict[str, list[str]]:
-    """The names in a folder by the spelling of `spelling.loose`."""
-    found: dict[str, list[str]] = defaultdict(list)
-    try:
-        for name in os.listdir(folder or "."):
-            found[spelling.loose(name)].append(name)
-    except OSError:  # no folder, or closed
-        pass
-    return found
+    @cache
+    def folder_of(path: str) -> str | None:
+        head, _, last = path.rpartition("/")
+        return path if path in ("", "/") else within(folder_of(head or "/" * path.startswith("/")), last)
+
+    def find(name: str) -> str:
+        path = spelling.loose(name)
+        head, slash, last = path.rpartition("/")
+        place = within(folder_of(head or slash), last)
+        return place if place is not None and os.path.isfile(os.path.join(root, place)) else ""
+
+    return find
 
 
 def _missing(frame: pd.DataFrame, missing: list[str], source: records.Source) -> Suspicion:
-    listed = [name for name in frame["path"] if name]
-    where = frame["where"].iloc[list(frame["path"]).index(missing[0])]
+    listed = [name for name in frame["path"].tolist() if name]
+    where = frame["where"].iloc[frame["path"].tolist().index(missing[0])]
     first = f"the first is '{missing[0]}' ({where}), looked for in {source.root.absolute()}"
     if len(missing) < len(listed):
         few = f"{len(missing)} of {len(listed)} listed files are not found"

@@ -75,7 +75,7 @@ def open_source(path: str, table: str | None = None) -> Source:
             raise UserError(f"dataset.table: no file '{names[0]}' in {folder}")
         return _from_table(file, names[0], folder)
     tree = walk.tree(folder)
-    return Source(folder, _image_folder(folder, tree), folder.name, None, folder, tree=tree)
+    return Source(folder, _image_folder(folder, tree), folder.absolute().name, None, folder, tree=tree)
 
 
 def _from_table(file: Path, where: str, folder: Path | None) -> Source:
@@ -217,17 +217,21 @@ def doubts(source: Source, frame: pd.DataFrame, dataset: Dataset) -> list[Suspic
     """
     found = list(source.tree.suspicions) if source.tree else []
     found += spelling.doubts("columns", source.rows.columns)
+    others = [name for name in NAMES if source.table and (source.root / name).is_file() and name != source.table.name]
+    if others and not dataset.table:
+        why = f"{source.where} is read; {', '.join(others)} beside it is not. Name one in dataset.table"
+        found.append(Suspicion("warning", "several tables", why))
     raw = source.rows[dataset.label_column]
     labels = spelling.text(raw)
-    found += spelling.doubts("labels", labels[labels != ""])
+    found += spelling.doubts("labels", labels[labels != ""].tolist())
     if changed := int((raw != labels).sum()):
         why = f"{changed} labels lose blanks around them or take Unicode form NFC, such as {raw[raw != labels].iloc[0]!r}"
         found.append(Suspicion("note", "labels with blanks", why))
     if dataset.group or source.group:
-        found += spelling.doubts("groups", frame["group"])
+        found += spelling.doubts("groups", frame["group"].tolist())
     for name in frame:
         if name.startswith("attribute."):
-            found += spelling.doubts(f"values of {name.removeprefix('attribute.')}", frame[name])
+            found += spelling.doubts(f"values of {name.removeprefix('attribute.')}", frame[name].tolist())
     return found
 
 

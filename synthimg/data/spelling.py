@@ -18,7 +18,7 @@ _BLANKS = re.compile(r"[\s\u200b-\u200d\u2060\ufeff]+")
 
 
 def text(values: pd.Series) -> pd.Series:
-    """Values without blanks around them, in Unicode form NFC."""
+    """Values as `core.words.plain` spells them."""
     return values.str.normalize("NFC").str.strip()
 
 
