@@ -11,6 +11,8 @@ FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 WANTED = "expected Stable Diffusion 1.x, 2.x or XL"
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 """The parts of a base that have weights and are used."""
+FIRST, LATENT = "model.diffusion_model.input_blocks.0.0.weight", 4
+"""The denoiser's first layer in a checkpoint of one file, and the channels it reads."""
 KINDS = (
     (("lora_", ".lora", "hada_w", "lokr_w"), "a LoRA, an adapter to a base"),
     (("emb_params", "string_to_param", "clip_g", "clip_l"), "a textual inversion, words for a base"),
@@ -38,9 +40,12 @@ def _fault_of_file(file: Path) -> str | None:
     try:
         with safe_open(file, "pt") as tensors:
             names = list(tensors.keys())
+            channels = tensors.get_slice(FIRST).get_shape()[1] if FIRST in names else LATENT
     except (OSError, SafetensorError) as error:
         return f"cannot be loaded: {' '.join(str(error).split())}"
     kind = kind_of(names)
+    if not kind and channels != LATENT:
+        kind = f"a model that reads {channels} channels, for inpainting or depth"
     return f"is {kind}; {WANTED}" if kind else None
 
 
@@ -90,7 +95,11 @@ def _fault_of_part(folder: Path) -> str | None:
         return f"its model_index.json names {folder.name}, and there is no such folder"
     names = sorted(path.name for path in folder.iterdir())
     weights = [name for name in names if name.endswith((".safetensors", ".safetensors.index.json"))]
-    if any(name.count(".") == 1 or name.endswith(".safetensors.index.json") for name in weights):
+    for index in (name for name in weights if name.endswith(".safetensors.index.json")):
+        listed = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
+        lacking = sorted(set(listed) - set(names))
+        return f"its {folder.name}/{index} names {lacking[0]}, and there is no such file" if lacking else None
+    if any(name.count(".") == 1 for name in weights):
         return None
     if weights:
         variant = weights[0].split(".")[-2]
