@@ -93,19 +93,21 @@ def _fault_of_part(folder: Path) -> str | None:
     """What is wrong with the folder of one network."""
     if not folder.is_dir():
         return f"its model_index.json names {folder.name}, and there is no such folder"
-    names = sorted(path.name for path in folder.iterdir())
-    weights = [name for name in names if name.endswith((".safetensors", ".safetensors.index.json"))]
-    for index in (name for name in weights if name.endswith(".safetensors.index.json")):
-        listed = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values()
-        lacking = sorted(set(listed) - set(names))
-        return f"its {folder.name}/{index} names {lacking[0]}, and there is no such file" if lacking else None
-    if any(name.count(".") == 1 for name in weights):
+    names = {path.name for path in folder.iterdir()}
+    index = next((name for name in sorted(names) if name.endswith(".safetensors.index.json")), None)
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    wanted = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values() if index else weights
+    lacking = sorted(set(wanted) - names)
+    variants = [name for name in weights if name.count(".") == 2]
+    if weights and not lacking and (index or len(variants) < len(weights)):
         return None
-    if weights:
-        variant = weights[0].split(".")[-2]
+    if variants:
+        variant = variants[0].split(".")[-2]
         return (
-            f"holds the variant {variant} alone, such as {folder.name}/{weights[0]}; get the weights without a variant, "
+            f"holds the variant {variant} alone, such as {folder.name}/{variants[0]}; get the weights without a variant, "
             f"or load it once with diffusers' variant='{variant}' and save it"
         )
-    pickled = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
+    if lacking:
+        return f"its {folder.name}/{index} names {lacking[0]}, and there is no such file"
+    pickled = [name for name in sorted(names) if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
     return f"has no .safetensors in {folder.name}/" + (f", only {pickled[0]}, which is not read" if pickled else "")
