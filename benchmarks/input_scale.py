@@ -24,6 +24,8 @@ from tqdm import tqdm
 RARE = 0.02
 """Share of the rare class."""
 LIMIT = 2000
+FOLDER = 1000
+"""Files in a folder."""
 CONFIG = """name: scale
 outputs: out
 resolution: {side}
@@ -61,24 +63,19 @@ def write_equal(folder: Path, count: int) -> str:
 def write_small(folder: Path, count: int) -> str:
     """`count` pictures in an image folder."""
     for number in tqdm(range(count), desc="written", unit="image"):
-        save(picture(number), folder / label_of(number, count) / f"{number // 1000:04}" / f"{number:07}.png")
+        save(picture(number), folder / label_of(number, count) / f"{number // FOLDER:04}" / f"{number:07}.png")
     return ""
 
 
 def write_table(folder: Path, count: int) -> str:
-    """A table whose rows have a file each; they are hard links to a few hundred pictures, whose looks do not matter."""
-    kinds = 300
-    for number in range(kinds):
-        save(picture(number), folder / "originals" / f"{number}.png")
-    rows = ["file_name,label,patient\n"]
-    for number in tqdm(range(count), desc="written", unit="row"):
-        name = f"images/{number // 1000:04}/{number:07}.png"
-        rows.append(f"{name},{label_of(number, count)},P{number // 3}\n")
-        file = folder / name
-        if number % 1000 == 0:
-            file.parent.mkdir(parents=True)
-        file.hardlink_to(folder / "originals" / f"{number % kinds}.png")
-    (folder / "metadata.csv").write_text("".join(rows))
+    """A table with a path for each row. They lead to the same thousand pictures, by links to one folder: no million files."""
+    for number in range(FOLDER):
+        save(picture(number), folder / "originals" / f"{number:03}.png")
+    (folder / "images").mkdir()
+    for part in range(-(-count // FOLDER)):
+        (folder / "images" / f"{part:04}").symlink_to(folder / "originals", target_is_directory=True)
+    lines = (f"images/{n // FOLDER:04}/{n % FOLDER:03}.png,{label_of(n, count)},P{n // 3}\n" for n in range(count))
+    (folder / "metadata.csv").write_text("file_name,label,patient\n" + "".join(lines))
     return f"group: patient\n  limit: {LIMIT}"
 
 

@@ -23,7 +23,7 @@ KINDS = (
 """By parts of the tensors' names, the first that fits."""
 ALONE = (
     (("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "first_stage_model."), "an autoencoder (VAE) alone"),
-    (("conv_in.", "down_blocks.", "mid_block.", "time_embedding.", "input_blocks."), "a denoiser (UNet) alone"),
+    (("conv_", "down_blocks.", "mid_block.", "up_blocks.", "time_embedding.", "input_blocks."), "a denoiser (UNet) alone"),
     (("text_model.", "cond_stage_model.", "embeddings."), "a text encoder alone"),
 )
 """By how all tensors' names begin, or the most of them."""
