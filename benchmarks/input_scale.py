@@ -68,7 +68,7 @@ def write_small(folder: Path, count: int) -> str:
 
 
 def write_table(folder: Path, count: int) -> str:
-    """A table with a path for each row. They lead to the same thousand pictures, by links to one folder: no million files."""
+    """A table with a path for each row; these lead to the same thousand pictures, by links to one folder."""
     for number in range(FOLDER):
         save(picture(number), folder / "originals" / f"{number:03}.png")
     (folder / "images").mkdir()

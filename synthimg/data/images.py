@@ -55,6 +55,8 @@ def _load(path: Path) -> tuple[Image.Image, str]:
         raise UnreadableError("too large") from error
     except UnreadableError:
         raise
+    except PermissionError as error:
+        raise UnreadableError("permission denied") from error
     except UnidentifiedImageError as error:
         raise UnreadableError("not a readable image: of no known format") from error
     except Exception as error:  # Pillow's decoders raise whatever a broken file makes them stumble over
