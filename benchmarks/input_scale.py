@@ -93,8 +93,11 @@ def measure(kind: str, count: int, side: int) -> None:
         started = time.monotonic()
         done = subprocess.run([sys.executable, "-m", "synthimg", "prepare", "scale.yaml"], cwd=place, check=False)
         minutes = (time.monotonic() - started) / 60
-    gib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20
-    print(f"{kind} {count}: {minutes:.1f} minutes, peak memory {gib:.2f} GiB, exit status {done.returncode}")
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    cpu, gib = (spent.ru_utime + spent.ru_stime) / 60, spent.ru_maxrss / 2**20
+    print(
+        f"{kind} {count}: {minutes:.1f} minutes ({cpu:.1f} of CPU), peak memory {gib:.2f} GiB, exit status {done.returncode}"
+    )
 
 
 if __name__ == "__main__":
