@@ -58,7 +58,7 @@ def test_equal_files_are_told_under_two_labels_and_under_one(folder, capsys):
     told = found(prepare_dataset(settings(folder)))
     torn, again = told["one picture under several labels"], told["one picture many times"]
     assert torn["severity"] == "warning" and again["severity"] == "note"
-    assert torn["text"] == ("2 files show 1 pictures under several labels: the bytes of common/50.png (common) and "
+    assert torn["text"] == ("2 files show 1 picture under several labels: the bytes of common/50.png (common) and "
                             "rare/03.png (rare) are equal")  # fmt: skip
     assert "3 files repeat the bytes of another one of their class: common/20.png is there 4 times" in again["text"]
     assert f"warning: {torn['text']}" in capsys.readouterr().out

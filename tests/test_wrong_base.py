@@ -50,6 +50,13 @@ def test_files_that_are_no_weights_at_all(tmp_path):
     assert "without any tensor" in refused(tmp_path / "none.safetensors")
 
 
+def test_a_model_for_inpainting_reads_too_many_channels(tmp_path):
+    for channels, told in ((9, "reads 9 channels, for inpainting"), (4, None)):
+        save_file({kinds.FIRST: torch.zeros(8, channels, 3, 3)}, tmp_path / "x.safetensors")
+        fault = kinds.fault_of(tmp_path / "x.safetensors")
+        assert told in fault if told else fault is None
+
+
 def test_a_whole_checkpoint_is_none_of_these():
     whole = ["model.diffusion_model.input_blocks.0.0.weight", "first_stage_model.encoder.conv_in.weight",
              "cond_stage_model.transformer.text_model.embeddings.position_ids"]  # fmt: skip
@@ -70,8 +77,9 @@ def folder(tmp_path):
 def test_a_folder_with_one_variant_alone_names_it(folder):
     for file in list(folder.rglob("*.safetensors")):
         file.rename(file.with_suffix(".fp16.safetensors"))
-    (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").unlink()
-    assert "holds the variant fp16 alone, such as unet/" in refused(folder)
+    for _ in range(2):  # with and without the index, whose files are gone
+        assert "holds the variant fp16 alone, such as unet/" in refused(folder)
+        (folder / "unet" / "diffusion_pytorch_model.safetensors.index.json").unlink(missing_ok=True)
     shutil.copytree(base.EMBEDDED / "unet", folder / "unet", dirs_exist_ok=True)
     assert "such as vae/diffusion_pytorch_model.fp16.safetensors" in refused(folder)
 
@@ -79,6 +87,7 @@ def test_a_folder_with_one_variant_alone_names_it(folder):
 @pytest.mark.parametrize(("change", "message"), [
     (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").unlink(), "has no .safetensors in vae/"),
     (lambda f: (f / "vae" / "diffusion_pytorch_model.safetensors").rename(f / "vae" / "x.bin"), "only x.bin, which is not"),
+    (lambda f: next((f / "unet").glob("*00001*")).unlink(), "index.json names diffusion_pytorch_model-00001-of-00002.safet"),
     (lambda f: shutil.rmtree(f / "text_encoder"), "names text_encoder, and there is no such folder"),
     (lambda f: (f / "model_index.json").write_text("{"), "model_index.json cannot be read"),
     (lambda f: (f / "model_index.json").write_text("[]"), "model_index.json cannot be read"),

@@ -164,6 +164,8 @@ def _decode(data: bytes) -> tuple[Image.Image, frozenset[Remark], bool]:
             return file.copy() if several else file, frozenset(remarks), _is_lossy(file, data)
     except UnreadableError:
         raise
+    except PermissionError as error:
+        raise UnreadableError("permission denied") from error
     except UnidentifiedImageError as error:
         raise UnreadableError("no picture, or of a format that Pillow does not read" if data else "empty file") from error
     except Image.DecompressionBombError as error:

@@ -30,7 +30,8 @@ def unite(groups: Sequence[str], pairs: np.ndarray) -> list[str]:
         groups: group name per record.
         pairs: int [M, 2], records that show the same thing.
     """
-    names, member = np.unique(np.asarray(groups, dtype=object).astype(str), return_inverse=True)
+    # as objects: an array of text takes for each the room of the longest
+    member, names = pd.factorize(np.array([str(group) for group in groups], object), sort=True)
     if not len(names):
         return []
     first, second = member[pairs[:, 0]], member[pairs[:, 1]]

@@ -58,8 +58,9 @@ def equal_pictures(frame: pd.DataFrame) -> list[Suspicion]:
     if len(torn):
         first = torn.iloc[0]
         other = torn[(torn["digest"] == first["digest"]) & (torn["label"] != first["label"])].iloc[0]
+        pictures = f"{torn['digest'].nunique()} picture{'s' * (torn['digest'].nunique() > 1)}"
         found.append(Suspicion("warning", "one picture under several labels",
-            f"{len(torn)} files show {torn['digest'].nunique()} pictures under several labels: the bytes of {first['path']} "
+            f"{len(torn)} files show {pictures} under several labels: the bytes of {first['path']} "
             f"({first['label']}) and {other['path']} ({other['label']}) are equal"))  # fmt: skip
     counts = frame.groupby(["label", "digest"])["path"].agg(["size", "first"])
     again = counts[counts["size"] > 1]

@@ -63,12 +63,9 @@ def load(base: str, device: torch.device) -> Any:
             pipeline = DiffusionPipeline.from_pretrained(base, use_safetensors=True, safety_checker=None)
     except (OSError, ValueError, SafetensorError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        hint = (
-            f"; its configuration is looked for in {path.with_suffix('')}, else on the hub"
-            if path and path.is_file()
-            else ""
-        )
-        raise UserError(f"base '{base}': cannot be loaded: {reason}{hint}") from error
+        if path and path.is_file():
+            reason += f"; its configuration is looked for in {path.with_suffix('')}, else on the hub"
+        raise UserError(f"base '{base}': cannot be loaded: {reason}") from error
     if not isinstance(pipeline, FAMILIES):
         raise UserError(f"base '{base}': is a {type(pipeline).__name__}; {kinds.WANTED}")
     pipeline.set_progress_bar_config(disable=True)

@@ -11,6 +11,8 @@ FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
 WANTED = "expected Stable Diffusion 1.x, 2.x or XL"
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 """The parts of a base that have weights and are used."""
+FIRST, LATENT = "model.diffusion_model.input_blocks.0.0.weight", 4
+"""The denoiser's first layer in a checkpoint of one file, and the channels it reads."""
 KINDS = (
     (("lora_", ".lora", "hada_w", "lokr_w"), "a LoRA, an adapter to a base"),
     (("emb_params", "string_to_param", "clip_g", "clip_l"), "a textual inversion, words for a base"),
@@ -21,7 +23,7 @@ KINDS = (
 """By parts of the tensors' names, the first that fits."""
 ALONE = (
     (("encoder.", "decoder.", "quant_conv.", "post_quant_conv.", "first_stage_model."), "an autoencoder (VAE) alone"),
-    (("conv_in.", "down_blocks.", "mid_block.", "time_embedding.", "input_blocks."), "a denoiser (UNet) alone"),
+    (("conv_", "down_blocks.", "mid_block.", "up_blocks.", "time_embedding.", "input_blocks."), "a denoiser (UNet) alone"),
     (("text_model.", "cond_stage_model.", "embeddings."), "a text encoder alone"),
 )
 """By how all tensors' names begin, or the most of them."""
@@ -38,9 +40,12 @@ def _fault_of_file(file: Path) -> str | None:
     try:
         with safe_open(file, "pt") as tensors:
             names = list(tensors.keys())
+            channels = tensors.get_slice(FIRST).get_shape()[1] if FIRST in names else LATENT
     except (OSError, SafetensorError) as error:
         return f"cannot be loaded: {' '.join(str(error).split())}"
     kind = kind_of(names)
+    if not kind and channels != LATENT:
+        kind = f"a model that reads {channels} channels, for inpainting or depth"
     return f"is {kind}; {WANTED}" if kind else None
 
 
@@ -88,15 +93,21 @@ def _fault_of_part(folder: Path) -> str | None:
     """What is wrong with the folder of one network."""
     if not folder.is_dir():
         return f"its model_index.json names {folder.name}, and there is no such folder"
-    names = sorted(path.name for path in folder.iterdir())
-    weights = [name for name in names if name.endswith((".safetensors", ".safetensors.index.json"))]
-    if any(name.count(".") == 1 or name.endswith(".safetensors.index.json") for name in weights):
+    names = {path.name for path in folder.iterdir()}
+    index = next((name for name in sorted(names) if name.endswith(".safetensors.index.json")), None)
+    weights = sorted(name for name in names if name.endswith(".safetensors"))
+    wanted = json.loads((folder / index).read_text(encoding="utf-8"))["weight_map"].values() if index else weights
+    lacking = sorted(set(wanted) - names)
+    variants = [name for name in weights if name.count(".") == 2]
+    if weights and not lacking and (index or len(variants) < len(weights)):
         return None
-    if weights:
-        variant = weights[0].split(".")[-2]
+    if variants:
+        variant = variants[0].split(".")[-2]
         return (
-            f"holds the variant {variant} alone, such as {folder.name}/{weights[0]}; get the weights without a variant, "
+            f"holds the variant {variant} alone, such as {folder.name}/{variants[0]}; get the weights without a variant, "
             f"or load it once with diffusers' variant='{variant}' and save it"
         )
-    pickled = [name for name in names if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
+    if lacking:
+        return f"its {folder.name}/{index} names {lacking[0]}, and there is no such file"
+    pickled = [name for name in sorted(names) if name.endswith((".bin", ".ckpt", ".pt", ".pth"))]
     return f"has no .safetensors in {folder.name}/" + (f", only {pickled[0]}, which is not read" if pickled else "")

@@ -60,10 +60,14 @@ def duplicates(features: Features, threshold: float, kept: NDArray[np.bool_]) ->
         kept: [N]; rows that are False are out already: neither judged nor compared with.
     """
     unit = directions(features)
-    stays = np.zeros(len(unit), bool)
-    found = np.zeros(len(unit), bool)
-    for row in np.flatnonzero(kept):
-        likeness = unit[stays] @ unit[row]
-        found[row] = bool(len(likeness)) and 1 - float(likeness.max()) <= threshold
-        stays[row] = not found[row]
+    rows = np.flatnonzero(kept)
+    # filled from the front: a copy of what stays, for each row, would take N squared in time
+    staying = np.empty((len(rows), unit.shape[1]), unit.dtype)
+    count, found = 0, np.zeros(len(unit), bool)
+    for row in rows:
+        likeness = staying[:count] @ unit[row]
+        found[row] = count > 0 and 1 - float(likeness.max()) <= threshold
+        if not found[row]:
+            staying[count] = unit[row]
+            count += 1
     return found

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
+import yaml
 
-from ..config import Dataset, Split
+from ..attributes import captions
+from ..config import Config, Dataset, Split
 from ..data import elpv, records, walk
 from ..errors import UserError
+from ..reading import parse
+from ..stages.prepare import dealt_out
 from . import proposals
 
 LABELS = ("label", "class", "category", "diagnosis", "dx", "target", "y")
@@ -19,6 +25,8 @@ GROUPS = re.compile(
 )
 SCOPES = re.compile(r"consent|scope|allowed|permission|permitted", re.IGNORECASE)
 ENDS = re.compile(r"expir|valid_until|valid_to|consent_end", re.IGNORECASE)
+TRIED = 20
+"""Most proposals that are tried."""
 RARE = 0.5
 """A class with less than this share of an equal part is called rare."""
 
@@ -52,13 +60,34 @@ evaluate:
 """
 
 
+class Seen(NamedTuple):
+    """What was found in a data set."""
+
+    name: str
+    """Of the run."""
+    path: str
+    source: records.Source
+    rows: pd.DataFrame
+    """Those of images."""
+    label: str
+    """The column of the classes."""
+    groups: list[str]
+    """The columns that may hold groups, the best first."""
+    consent: dict[str, list[str]]
+    """Columns by key of `dataset.consent`."""
+    pictures: list[str]
+    """Lines on masks and fit, from a look at some pictures."""
+
+
 def write_config(folder: str | Path) -> Path:
     """Look at an image folder, a table or `pypi:elpv-dataset`; print what is there; write `./<name>.yaml`.
 
     Consent is never guessed: the configuration cannot be run before a person has filled it in.
 
+    What is proposed is what `prepare` accepts; where nothing is, it says why.
+
     Raises:
-        UserError: no data set there, no column that looks like a label, or the configuration exists.
+        UserError: no data set there, no column that looks like a label or an empty one, or the configuration exists.
     """
     source = records.open_source(str(folder))
     rows = source.rows
@@ -68,19 +97,20 @@ def write_config(folder: str | Path) -> Path:
             raise UserError(f"{folder}: no images in its sub-folders ({', '.join(sorted(set(source.rows['label'])))})")
     label = label_column(rows, source.where)
     column = next((name for name in records.SYNONYMS if name in rows), None)
-    proposal = proposals.propose(source.root, list(rows[column]), source.is_table) if column else None
-    if proposal and proposal.mask:
-        rows = rows[proposal.is_image]
-        print(f"{(~proposal.is_image).sum()} masks among the images: dataset.mask: '{proposal.mask}'")
+    looked = proposals.propose(source.root, list(rows[column]), source.is_table) if column else None
+    if looked and looked.mask:
+        rows = rows[looked.is_image]
+        print(f"{(~looked.is_image).sum()} masks among the images: dataset.mask: '{looked.mask}'")
     counts = Counter(rows[label].str.strip())
+    if set(counts) == {""}:
+        raise UserError(f"{source.where}: column '{label}' is empty in every row")
     stem = Path(str(folder).removeprefix("pypi:")).resolve().stem
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "run"
     path = Path(f"{name}.yaml")
     if path.exists():
         raise UserError(f"{path}: exists already and was left as it is; move it away first")
-    found = {"group": [source.group] if source.group else group_columns(rows, label) if source.is_table else []}
-    groups = found["group"]
-    found |= {key: [column for column in rows if pattern.search(column)] for key, pattern in
+    groups = [source.group] if source.group else group_columns(rows, label) if source.is_table else []
+    found = {key: [column for column in rows if pattern.search(column)] for key, pattern in
              (("scope_column", SCOPES), ("expires_column", ENDS))}  # fmt: skip
     found["scope_column"] = [column for column in found["scope_column"] if column not in found["expires_column"]]
     print(f"{source.where}: {len(rows)} images, {len(counts)} classes (column '{label}')")
@@ -92,10 +122,59 @@ def write_config(folder: str | Path) -> Path:
     print(f"consent columns: {', '.join([*found['scope_column'], *found['expires_column']]) or 'none found'}")
     if source.notice:
         print(source.notice)
+    seen = Seen(name, str(folder), source, rows, label, groups, found, looked.lines if looked else [])
+    text, refusal = proposal(seen)
+    if refusal:
+        print(f"warning: `synthimg prepare` will refuse this as it is: {refusal}")
     with path.open("x", encoding="utf-8") as file:
-        file.write(_text(name, str(folder), source, label, counts, found, proposal.lines if proposal else []))
+        file.write(text)
     print(f"wrote {path}; " + ("it is ready to run" if source.consent else "fill in dataset.consent before you run it"))
     return path
+
+
+def proposal(seen: Seen) -> tuple[str, str]:
+    """The text of the first configuration that `prepare` accepts as far as the table tells, and "".
+
+    Near duplicates join groups only once the pictures are read, so fewer may be left then.
+
+    Returns:
+        Where none is accepted: the first of them, and why it is refused.
+    """
+    refused: list[tuple[str, str]] = []
+    for folds, rare in candidates(seen):
+        text = _text(seen, folds, rare)
+        refusal = refusal_of(text, seen.source)
+        if not refusal:
+            return text, ""
+        refused.append((text, refusal))
+    return refused[0]
+
+
+def candidates(seen: Seen) -> list[tuple[int, str]]:
+    """Folds and rare classes to propose, the best first: the rarest class that lies in as many groups as there are folds.
+
+    The most frequent class is none; the last candidate is what would be proposed if no class had few groups.
+    """
+    labels = seen.rows[seen.label].str.strip()
+    groups = seen.rows[seen.groups[0]].str.strip() if seen.groups else pd.Series(seen.rows.index.astype(str), labels.index)
+    sizes = groups[(labels != "") & (groups != "")].groupby(labels).nunique()
+    named = [value for _, value in sorted((count, value) for value, count in Counter(labels).items() if value)]
+    smaller = ["defective"] if seen.path == elpv.NAME else named[:-1] or named
+    most = int(Config.model_fields["folds"].default)
+    able = [(folds, rare) for folds in range(most, 2, -1) for rare in smaller if sizes.get(rare, 0) >= folds]
+    return [*able[:TRIED], (most, smaller[0])]
+
+
+def refusal_of(text: str, source: records.Source) -> str:
+    """Why `prepare` would refuse a configuration before it opens a picture; "" where it would not."""
+    try:
+        config = parse(yaml.safe_load(text))
+        frame = records.make_records(source, config.dataset, captions.load(config.dataset.prompts).columns)
+        frame = frame[(frame["path"] != "") & (frame["label"] != "") & (frame["group"] != "")].reset_index(drop=True)
+        dealt_out(frame.assign(id=frame["path"]), config)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def label_column(rows: pd.DataFrame, where: str) -> str:
@@ -138,37 +217,39 @@ def image_template(source: records.Source) -> str | None:
     return None
 
 
-def _text(
-    name: str, path: str, source: records.Source, label: str, counts: Counter[str],
-    found: dict[str, list[str]], looked: list[str],
-) -> str:  # fmt: skip
-    def quoted(text: str) -> str:
-        return "'" + text.replace("'", "''") + "'"
+def quoted(text: str) -> str:
+    """A text as YAML reads it back."""
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
 
+
+def _text(seen: Seen, folds: int, rare: str) -> str:
+    source, groups, known = seen.source, seen.groups, seen.path == elpv.NAME
+    counts = Counter(seen.rows[seen.label].str.strip())
     template = image_template(source) if source.is_table and not source.consent else None
-    rare, groups = rare_classes(counts), found["group"]
-    default = Dataset.model_fields["label_column"].default
+    also = [label for label in rare_classes(counts) if label != rare]
+    # a class without images is refused unless it is left out
+    classes = sorted(counts) if len(set(source.rows[seen.label])) > len(counts) and not source.is_table else []
     lines = [
-        f"# Written by `synthimg init`; every key is described in synthimg/config.py.\nname: {quoted(name)}",
+        f"# Written by `synthimg init`; every key is described in synthimg/config.py.\nname: {quoted(seen.name)}",
         "resolution: 128",
         "base: embedded                 # or a diffusers folder, a .safetensors checkpoint, a hub id",
-        f"\ndataset:\n  path: {quoted(path)}",
+        f"folds: {folds}  # no rare class lies in more groups" if folds != Config.model_fields["folds"].default else None,
+        f"\ndataset:\n  path: {quoted(seen.path)}",
         f"  image: {quoted(template)}" if template else None,
-        *looked,
-        f"  label_column: {quoted(label)}" if label != default else None,
+        *seen.pictures,
+        f"  label_column: {quoted(seen.label)}" if seen.label != Dataset.model_fields["label_column"].default else None,
         f"  classes: ['functional', 'defective']  # the certain votes; {counts['uncertain']} cells are uncertain"
-        if path == elpv.NAME else None,
+        if known else None,
+        f"  classes: [{', '.join(map(quoted, classes))}]  # the others have no images" if classes else None,
         f"  group: {quoted(groups[0])}  # check it: its images stay on one side of every split"
-        + (f", or {', '.join(groups[1:])}" if groups[1:] else "")
+        + (f", or {', '.join(map(quoted, groups[1:]))}" if groups[1:] else "")
         if groups else "  # group: <column of the patient, lesion or part, or a pattern of file names like '^([^_]+)_'>\n"
         "  # none was found: every image is its own group until you name one",
-        f"  rare_class: {quoted('defective' if path == elpv.NAME else rare[0])}"
-        + (f"  # also rare: {', '.join(rare[1:])}" if rare[1:] else ""),
-        "  prompts: solar-cell" if path == elpv.NAME else "  prompts: generic  # a name in prompts/, or a file",
-        *_consent_lines(source, found),
+        f"  rare_class: {quoted(rare)}" + (f"  # also rare: {', '.join(map(quoted, also))}" if also and not known else ""),
+        "  prompts: solar-cell" if known else "  prompts: generic  # a name in prompts/, or a file",
+        *_consent_lines(source, seen.consent),
     ]  # fmt: skip
-    few = counts["defective" if path == elpv.NAME else rare[0]]
-    recipe = RECIPE.format(count=min(1000, max(100, 10 * round(Split().train * few))))
+    recipe = RECIPE.format(count=min(1000, max(100, 10 * round(Split().train * counts[rare]))))
     return "\n".join(line for line in lines if line is not None) + "\n" + recipe
 
 
@@ -176,8 +257,7 @@ def _consent_lines(source: records.Source, found: dict[str, list[str]]) -> list[
     use = "  consent:\n    use: research"
     if source.consent:
         return [f"{use}                # licence of the source: {source.consent.licence}"]
-    seen = [f"    # {key}: {column}  # may hold it" for key, columns in found.items() if key != "group"
-            for column in columns]  # fmt: skip
+    seen = [f"    # {key}: {quoted(column)}  # may hold it" for key, columns in found.items() for column in columns]
     return [
         f"{use}                # what you will use the images for",
         "    # TODO, yours to state: nothing runs before the images' consent or licence is entered here.",
