@@ -187,6 +187,11 @@ def twin(tree: Tree) -> None:
     tree.labels[os.path.realpath(copy)] = tree.labels[str(source)]
 
 
+def draw_mask(file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.pad(np.full((10, 10), 255, np.uint8), ((9, 17), (9, 21)))).save(file)
+
+
 def masks(tree: Tree) -> None:
     """Masks of a few images in a folder of their own."""
     if "mask" in tree.dataset:
@@ -194,8 +199,16 @@ def masks(tree: Tree) -> None:
     tree.dataset["mask"] = "_masks/{stem}.png"
     for path in tree.draw.sample(tree.inside, 5):
         mask = tree.root / "_masks" / Path(os.path.splitext(os.path.relpath(path, tree.root))[0] + ".png")
-        mask.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.pad(np.full((10, 10), 255, np.uint8), ((9, 17), (9, 21)))).save(mask)
+        draw_mask(mask)
+
+
+def beside(tree: Tree) -> None:
+    """Masks that lie beside their images, under the same name."""
+    if "mask" in tree.dataset:
+        return
+    tree.dataset["mask"] = "{stem}-mask.gif"
+    for path in tree.draw.sample([path for path in tree.inside if not path.lower().endswith(".gif")], 5):
+        draw_mask(Path(os.path.splitext(path)[0] + "-mask.gif"))
 
 
 def empty_class(tree: Tree) -> None:
@@ -204,7 +217,7 @@ def empty_class(tree: Tree) -> None:
 
 
 FOLDERS = (leftover, tool_folder, nested, link, link, link_out, foreign, disguised, broken, fifo, odd_name, odd_name,
-           odd_name, name_of_bytes, lone, aside, results, twin, masks)  # fmt: skip
+           odd_name, name_of_bytes, lone, aside, results, twin, masks, beside)  # fmt: skip
 
 
 # --- tables

@@ -13,7 +13,7 @@ import yaml
 
 from ..attributes import captions
 from ..config import Config, Dataset, Split
-from ..data import elpv, records, walk
+from ..data import elpv, records, spelling, walk
 from ..errors import UserError
 from ..reading import parse
 from ..stages.prepare import dealt_out
@@ -101,7 +101,7 @@ def write_config(folder: str | Path) -> Path:
     if looked and looked.mask:
         rows = rows[looked.is_image]
         print(f"{(~looked.is_image).sum()} masks among the images: dataset.mask: '{looked.mask}'")
-    counts = Counter(rows[label].str.strip())
+    counts = Counter(spelling.text(rows[label]))
     if set(counts) == {""}:
         raise UserError(f"{source.where}: column '{label}' is empty in every row")
     stem = Path(str(folder).removeprefix("pypi:")).resolve().stem
@@ -155,8 +155,10 @@ def candidates(seen: Seen) -> list[tuple[int, str]]:
 
     The most frequent class is none; the last candidate is what would be proposed if no class had few groups.
     """
-    labels = seen.rows[seen.label].str.strip()
-    groups = seen.rows[seen.groups[0]].str.strip() if seen.groups else pd.Series(seen.rows.index.astype(str), labels.index)
+    labels = spelling.text(seen.rows[seen.label])
+    groups = (
+        spelling.text(seen.rows[seen.groups[0]]) if seen.groups else pd.Series(seen.rows.index.astype(str), labels.index)
+    )
     sizes = groups[(labels != "") & (groups != "")].groupby(labels).nunique()
     named = [value for _, value in sorted((count, value) for value, count in Counter(labels).items() if value)]
     smaller = ["defective"] if seen.path == elpv.NAME else named[:-1] or named
@@ -224,7 +226,7 @@ def quoted(text: str) -> str:
 
 def _text(seen: Seen, folds: int, rare: str) -> str:
     source, groups, known = seen.source, seen.groups, seen.path == elpv.NAME
-    counts = Counter(seen.rows[seen.label].str.strip())
+    counts = Counter(spelling.text(seen.rows[seen.label]))
     template = image_template(source) if source.is_table and not source.consent else None
     also = [label for label in rare_classes(counts) if label != rare]
     # a class without images is refused unless it is left out
