@@ -33,9 +33,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `config.yaml` and the finished stage prepare; its base is an empty file, never loaded."""
+    """A folder with `config.yaml` and the finished stage prepare; its base is a file that is never loaded."""
     place = tmp_path_factory.mktemp("prepared")
-    (place / "base.safetensors").touch()
+    tiny.named_base(place / "base.safetensors")
     write(place, tiny.settings(data, place / "out", place / "base.safetensors"))
     cli.main(["prepare", str(place / "config.yaml")])
     return place
@@ -43,7 +43,7 @@ def prepared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def tree(data: Path, tmp_path: Path) -> dict[str, Any]:
-    (tmp_path / "base.safetensors").touch()
+    tiny.named_base(tmp_path / "base.safetensors")
     return deepcopy(tiny.settings(data, tmp_path / "out", tmp_path / "base.safetensors"))
 
 

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
+from synthimg.core import files
 from synthimg.data import duplicates, splits
 from synthimg.metrics import nearest
 
@@ -36,6 +38,22 @@ def test_near_duplicates_take_memory_in_proportion(make, monkeypatch):
     monkeypatch.setattr(duplicates, "TABLE", 2**14)
     few, many = (peak_of(partial(duplicates.near, make(count), 0.8)) for count in (250, 1500))
     assert many < 6 * few + 1 and many < 1500 * 16 / 1024 + 4  # a table of all pairs would take 9 MiB more
+
+
+def test_rows_of_a_file_leave_no_pages_behind(tmp_path):
+    np.save(tmp_path / "a.npy", np.ones((64, 2**20), np.uint8))
+    array = np.load(tmp_path / "a.npy", mmap_mode="r")
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[2]) * 4096 / 2**20  # shared pages, those of files
+
+    before = resident()
+    sums = [int(files.rows_of(array, slice(row, row + 1)).sum()) for row in range(64)]
+    assert sums == [2**20] * 64 and resident() - before < 16  # the map itself, read likewise, keeps all 64 MiB
+    np.save(tmp_path / "b.npy", np.arange(5))
+    array = np.load(tmp_path / "b.npy", mmap_mode="r")
+    for some, told in ((array, [1, 3]), (array[1:], [2, 4]), (array[::-1], [3, 1]), (np.arange(5), [1, 3])):
+        assert files.rows_of(some, [1, 3]).tolist() == told
 
 
 def test_of_many_equal_pictures_each_is_paired_once():

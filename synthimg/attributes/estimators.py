@@ -14,6 +14,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ..core import extensions
+from ..core.files import rows_of
 from ..errors import UserError, did_you_mean
 
 Estimator = Callable[[np.ndarray], np.ndarray]
@@ -45,7 +46,7 @@ def measure(pixels: np.ndarray, names: Sequence[str]) -> dict[str, np.ndarray]:
     found = {}
     for name in names:
         estimate = find(name)
-        blocks = [estimate(np.asarray(pixels[part])) for part in parts]
+        blocks = [estimate(rows_of(pixels, part)) for part in parts]
         found[name] = np.concatenate([np.empty(0), *blocks]).astype(np.float64)
     return found
 

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from mmap import mmap
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,17 @@ def kept_array(path: Path, make: Callable[[], Any]) -> Any:
     if not path.exists():
         write_array(path, make())
     return np.load(path, allow_pickle=False)
+
+
+def rows_of(array: Any, rows: Any) -> Any:
+    """A copy of some rows of an array. Of a whole file's memory map the pages are let go at once: read chunk by chunk, a
+    file of any size takes no more memory than a chunk.
+    """
+    import numpy as np
+
+    if isinstance(array, np.memmap) and isinstance(array.base, mmap):  # not a part of one
+        array = np.load(array.filename, mmap_mode="r")
+    return np.array(array[rows])
 
 
 def write_image(path: Path, image: Any) -> None:

@@ -20,6 +20,8 @@ from PIL import Image
 from scipy import fft, ndimage
 from tqdm import tqdm
 
+from ..core.files import rows_of
+
 SIDE = 64
 SHIFT = 4
 """Pixels of the thumbnail, either way."""
@@ -51,7 +53,7 @@ def fingerprint(image: Image.Image) -> np.ndarray:
 
 
 def near(thumbnails: np.ndarray, least: float) -> np.ndarray:
-    """Pairs of images that show the same thing. Time grows with N squared (a matrix product), memory with N: about 15 KiB
+    """Pairs of images that show the same thing. Time grows with N squared (a matrix product), memory with N: about 10 KiB
     for each image.
 
     Args:
@@ -61,16 +63,18 @@ def near(thumbnails: np.ndarray, least: float) -> np.ndarray:
     Returns:
         int64 [M, 2], each pair once, first < second. Of n equal thumbnails the first is paired with each of the others.
     """
-    member, _ = pd.factorize(np.array([blake2b(one.tobytes(), digest_size=16).hexdigest() for one in thumbnails], object))
+    looks = (rows_of(thumbnails, some) for some in _slices(len(thumbnails), CHUNK, "equal ones"))
+    member, _ = pd.factorize(
+        np.array([blake2b(one.tobytes(), digest_size=16).hexdigest() for chunk in looks for one in chunk], object)
+    )
     first = np.unique(member, return_index=True)[1]
     leader = first[member]
     repeated = np.flatnonzero(leader != np.arange(len(leader)))
     equal = np.stack([leader[repeated], repeated], 1)
 
     single = first[_has_pattern(thumbnails, first)]
-    patterns, spectra = _described(thumbnails, single)
-    pairs = _candidates(spectra)
-    del spectra
+    pairs = _candidates(_spectra(thumbnails, single))
+    patterns = _patterns(thumbnails, single)  # made twice rather than held beside the spectra
     spread = np.concatenate([np.empty((0, *2 * [2 * SHIFT + 1]), np.float32), *map(_spread, _chunks(patterns))])
     found = np.empty(len(pairs), np.float32)
     for some in _slices(len(pairs), CHUNK, "pairs compared"):
@@ -98,22 +102,29 @@ def _without_bars(grey: np.ndarray) -> np.ndarray:
 
 
 def _has_pattern(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.empty(0, bool), *(_without_bars(thumbnails[some].astype(np.float32)).std((1, 2)) >= FLAT
-                                                for some in _chunks(rows))])  # fmt: skip
+    left = (_without_bars(rows_of(thumbnails, some).astype(np.float32)) for some in _chunks(rows))
+    return np.concatenate([np.empty(0, bool), *(some.std((1, 2)) >= FLAT for some in left)])
 
 
-def _described(thumbnails: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The pattern of each row, int16 [M, 64, 64] of a scale of its own, and the sizes of its waves, float32 [M, 276].
+def _patterns(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The pattern of each row, int16 [M, 64, 64] of a scale of its own.
 
     Two bytes hold a pattern as well as four: correlations change by less than 1e-7.
     """
     patterns = np.empty((len(rows), SIDE, SIDE), np.int16)
-    spectra = np.empty((len(rows), len(ROWS) * WAVES), np.float32)
     for some in _slices(len(rows), CHUNK, "patterns"):
-        exact = _pattern(thumbnails[rows[some]])
-        spectra[some] = np.abs(fft.rfft2(exact * WINDOW))[:, ROWS, :WAVES].reshape(len(exact), -1)
+        exact = _pattern(rows_of(thumbnails, rows[some]))
         patterns[some] = np.rint(32767 * exact / np.maximum(np.abs(exact).max((1, 2), keepdims=True), 1e-12))
-    return patterns, spectra
+    return patterns
+
+
+def _spectra(thumbnails: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The sizes of the waves in the pattern of each row, float32 [M, 276]."""
+    spectra = np.empty((len(rows), len(ROWS) * WAVES), np.float32)
+    for some in _slices(len(rows), CHUNK, "waves"):
+        exact = _pattern(rows_of(thumbnails, rows[some]))
+        spectra[some] = np.abs(fft.rfft2(exact * WINDOW))[:, ROWS, :WAVES].reshape(len(exact), -1)
+    return spectra
 
 
 def _pattern(thumbnails: np.ndarray) -> np.ndarray:
@@ -136,7 +147,7 @@ def _candidates(spectra: np.ndarray) -> np.ndarray:
     """int64 [M, 2], first < second: each image with those nearest to it, whatever their shift.
 
     Args:
-        spectra: float32 [N, D] from `_described`; overwritten.
+        spectra: float32 [N, D] from `_spectra`; overwritten.
     """
     if len(spectra) < 2:
         return np.empty((0, 2), np.int64)
