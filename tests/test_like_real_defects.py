@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from synthimg.data.prepared import load
-from synthimg.methods.measures import distance, measures
+from synthimg.methods.measuring import distance, measures
 from synthimg.methods.procedural import CHOICE, _changed, _shown, damaged
 from synthimg.reading import parse
 from synthimg.stages.finetune import finetune_model

@@ -15,7 +15,7 @@ from ..config import Defects
 from ..core.seeds import derive
 from ..errors import UserError
 from .base import Columns, Material, Method, Wish
-from .measures import Measures, distance, measures
+from .measuring import Measures, distance, measures
 from .starts import by_agreement, with_object
 
 if TYPE_CHECKING:
