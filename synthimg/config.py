@@ -99,6 +99,10 @@ class Dataset(Section):
     consent: Consent = Consent()
 
 
+EditPairs = Literal["procedural", "transplant", "attributes", "scenes"]
+Edits = Annotated[dict[EditPairs, Positive], AfterValidator(lambda counts: dict(sorted(counts.items())))]
+
+
 class Finetune(Section):
     method: Literal["lora", "full"] = "lora"
     controlnet: Literal["mask", "edges"] | None = None
@@ -106,6 +110,8 @@ class Finetune(Section):
     steps: Positive = 1000
     """Optimiser steps of the adapter."""
     controlnet_steps: Positive = 1000
+    edit_steps: Positive = 1000
+    """Optimiser steps of the model that edits."""
     decoder_steps: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps of the autoencoder's decoder, before the adapter; the encoder stays as it is. For images whose grain
     the base's autoencoder does not know: without it pictures come out smoother than photographs."""
@@ -127,6 +133,13 @@ class Finetune(Section):
     drawn: Annotated[int, Field(ge=0)] = 0
     """So many pictures of the method procedural join the rare class's training images, that the model may learn to keep
     what they show: for the method refined."""
+    edits: Edits = {}
+    """Also train a model that edits images by instructions (InstructPix2Pix), on so many pairs of each kind, as in
+    {procedural: 200, attributes: 200}. Instructions come from `edits` of the prompts file.
+
+    procedural, transplant: a training image of another class without and with the object of these methods, either way.
+    attributes: a training image in two values of brightness, contrast, warmth, saturation or skin tone.
+    scenes: procedural scenes, which need no data set: a defect added or removed, size, tone, light, texture."""
     caption_dropout: Share = 0.1
     """Share of captions emptied, so that guidance has something to lean on."""
     flip: bool = True

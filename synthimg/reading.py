@@ -81,6 +81,8 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         )
     if config.finetune.controlnet == "mask" and not config.dataset.mask:
         raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")
+    if "transplant" in config.finetune.edits and not config.dataset.mask:
+        raise UserError(f"{where}: finetune.edits.transplant needs dataset.mask, the masks of the images' objects")
     for name in config.generate.methods:
         needed = base.find(name).needs
         if needed == "controlnet" and not config.finetune.controlnet:
