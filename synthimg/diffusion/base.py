@@ -15,10 +15,13 @@ from diffusers.utils.logging import disable_progress_bar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ..core import files
 from ..errors import UserError
 from .speed import decode_batch, decode_half, lay_out
 
 EMBEDDED = Path(__file__).parents[1] / "base_model"
+READ = (".safetensors", ".json", ".txt")
+"""What is read of a base."""
 FAMILIES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
 
 
@@ -117,6 +120,21 @@ def fingerprint(*parts: nn.Module | bytes | str) -> str:
         else:
             sha.update(part.encode() if isinstance(part, str) else part)
     return sha.hexdigest()[:32]
+
+
+def digest(name: str) -> str:
+    """SHA-256 over the files of a base on this machine, those of a checkpoint's configuration too; of a hub id, its name.
+
+    A model trained anew under the same name is another base, and what was made with the old one is not taken for its work.
+    """
+    place = find(name)
+    if place is None:
+        return name
+    found = hashlib.sha256()
+    roots = [place.with_suffix(""), place] if place.is_file() else [place]
+    for path in sorted(path for root in roots for path in [root, *root.rglob("*")] if path.suffix in READ):
+        found.update(f"{path.relative_to(place.parent)} {files.digest(path)}\n".encode())
+    return found.hexdigest()
 
 
 @torch.no_grad()
