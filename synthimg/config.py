@@ -196,14 +196,23 @@ class Generate(Section):
     procedural: images of the other classes with the `defects` of a random procedural scene; no model draws them. For rare
         classes that look like them: nothing checks that.
     refined: the same, worked over by the model at each `strength` in turn (see `finetune.drawn`).
+    edit: images of the other classes, turned into the rare class by an instruction (needs finetune.edits).
+    edit_rare: images of the rare class with another value of an attribute, by an instruction (needs finetune.edits).
     Other packages may add methods (docs/extending.md)."""
     defects: Defects = "panel"
     """Methods procedural and refined: panel (cracks and dead areas) or surface (scratches, spots, stains). With
     `dataset.mask`, of several drawings the one is taken that is most like a real object in number, size and contrast."""
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
+    image_guidance: Annotated[float, Field(ge=1)] = 1.5
+    """Methods edit and edit_rare: how much a picture is held to its start image, beside `guidance` towards the instruction.
+    Without the latter, `guidance` 1, it has no effect."""
+    region: Literal["mask", "drawn"] | None = None
+    """Method edit: where an image may change. mask: its object (needs dataset.mask); drawn: where the method procedural
+    would draw its `defects`; both with a margin of 6 % of the side. Default: everywhere."""
     detail: Share = 0.0
-    """Image to image: how much of what the autoencoder loses of the start image (grain, thinnest lines) is added back."""
+    """Image to image and edits: how much of what the autoencoder loses of the start image (grain, thinnest lines) is added
+    back."""
     steps: Positive = 20
     """Solver steps."""
     guidance: Annotated[float, Field(ge=1)] = 3.0

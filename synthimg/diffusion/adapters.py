@@ -47,6 +47,11 @@ def load(pipeline: Any, folder: Path) -> None:
     pipeline.unet.requires_grad_(False).eval()
 
 
+def adapt(pipeline: Any, _: str, model: Path) -> None:
+    """Give a freshly loaded base the adapter of a fine-tuned model, whose folder is `model`."""
+    load(pipeline, model / "adapter")
+
+
 def new_controlnet(pipeline: Any) -> ControlNetModel:
     """A trainable ControlNet that starts from the (adapted) UNet and at first changes nothing (Zhang et al., 2023)."""
     return ControlNetModel.from_unet(pipeline.unet).requires_grad_(True).to(pipeline.unet.device)

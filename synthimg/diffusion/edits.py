@@ -94,7 +94,7 @@ def adapt(pipeline: Any, name: str, model: Path) -> None:
         name: the base's.
         model: the folder of the fine-tuned model.
     """
-    adapters.load(pipeline, model / "adapter")
+    adapters.adapt(pipeline, name, model)
     begin(pipeline, name)
     load(pipeline, model / FOLDER)
 
