@@ -33,6 +33,10 @@ DROPOUT = 0.05
 """Share of the pairs without instruction, without start image, and without both, each."""
 
 
+LAYERS = [*adapters.TARGETS, "conv1", "conv2"]
+"""What a LoRA adapts: beside the attention the residual blocks, too. Fine detail of the start image passes by them alone."""
+
+
 class Lessons(NamedTuple):
     """Pairs as the loop needs them.
 
@@ -107,7 +111,7 @@ def own_editor(name: str) -> Path | None:
 
 def attach(pipeline: Any, settings: Finetune) -> None:
     """Make a UNet that edits trainable: all of it, or a fresh LoRA and the first convolution."""
-    adapters.attach(pipeline, settings)
+    adapters.attach(pipeline, settings, LAYERS)
     pipeline.unet.conv_in.requires_grad_(True)
 
 
