@@ -60,7 +60,7 @@ def edit_images(model: str, source: Path, instruction: str, to: Path, how: Stren
         raise UserError('the instruction is empty; say what is to change, such as "add a crack"')
     for path in pictures.values():  # an unreadable one is named before the work begins
         _opened(path)
-    pipeline, side = _editor(model)
+    pipeline, side = editor(model)
     prompts = base.encode_prompts(pipeline, [instruction, ""])
 
     def edited() -> Iterator[tuple[str, bytes]]:
@@ -121,7 +121,7 @@ def _opened(path: Path) -> Image.Image:
         raise UserError(f"{path}: {error}") from error
 
 
-def _editor(model: str) -> tuple[Any, int]:
+def editor(model: str) -> tuple[Any, int]:
     """A pipeline whose denoiser edits, and the side of the pictures that it knows.
 
     Raises:
