@@ -144,19 +144,19 @@ def _adapter(training: Training) -> Part:
     settings, pipeline = training.config.finetune, training.pipeline
     torch.manual_seed(derive(training.seed, "initialise"))
     adapters.attach(pipeline, settings)
-    _hasten(training, pipeline.unet)
+    _hasten(training, pipeline.unet, settings.steps)
     objective = _denoising(training, predict_unet(_extra(training)), training.cached)
     save = partial(adapters.save, pipeline, settings)
     return Part("adapter", pipeline.unet, objective, settings.steps, settings.learning_rate, save)
 
 
-def _hasten(training: Training, unet: Any) -> None:
-    """Let a denoiser train at the device's speed; see diffusion/speed.py."""
+def _hasten(training: Training, unet: Any, steps: int) -> None:
+    """Let a denoiser train for so many steps at the device's speed; see diffusion/speed.py."""
     config, accelerator = training.config, training.accelerator
     settings, precision = config.finetune, accelerator.mixed_precision
     if settings.method == "lora" and precision != "no":
         speed.lighten(unet, sample.DTYPES[precision])
-    if speed.pays(config.compile, accelerator.device, settings.steps * settings.accumulate * settings.batch_size):
+    if speed.pays(config.compile, accelerator.device, steps * settings.accumulate * settings.batch_size):
         unet.compile(dynamic=False)
 
 
@@ -173,7 +173,7 @@ def _edit(training: Training) -> Part:
     edits.begin(pipeline, config.base)
     torch.manual_seed(derive(training.seed, "initialise edit"))
     edits.attach(pipeline, settings)
-    _hasten(training, pipeline.unet)
+    _hasten(training, pipeline.unet, settings.edit_steps)
     pairs = all_pairs(Material(config, prompts_of(config), training.prepared))
     with accelerator.main_process_first():
         taught = edits.lessons(pipeline, pairs, settings.flip, Path(config.outputs) / files.CACHE)
