@@ -76,7 +76,7 @@ def edited(pipeline: Any, task: Task, guidance: float, image_guidance: float) ->
 
 
 def judged(judge: Any, pictures: np.ndarray, task: Task) -> tuple[float, float]:
-    """The share of pictures in which the judge finds what was asked for, and that of all other attributes which it finds."""
+    """The share of pictures in which the judge finds what was asked for, and that of all other attributes it finds."""
     measured = base_model._measure(judge, pictures)
     right, kept = [], []
     for row, truth in enumerate(task.truths):

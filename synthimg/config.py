@@ -205,8 +205,7 @@ class Generate(Section):
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
     image_guidance: Annotated[float, Field(ge=1)] = 1.5
-    """Methods edit and edit_rare: how much a picture is held to its start image, beside `guidance` towards the instruction.
-    Without the latter, `guidance` 1, it has no effect."""
+    """Methods edit and edit_rare: how much a picture is held to its start image. With `guidance` 1 it has no effect."""
     region: Literal["mask", "drawn"] | None = None
     """Method edit: where an image may change. mask: its object (needs dataset.mask); drawn: where the method procedural
     would draw its `defects`; both with a margin of 6 % of the side. Default: everywhere."""
