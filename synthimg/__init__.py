@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .stages.report import write_report
     from .tools.augment import augment_dataset
     from .tools.doctor import describe_machine
+    from .tools.edit import edit_images
     from .tools.init import write_config
     from .tools.preview import preview_grid
     from .tools.store import free_store, list_runs
@@ -36,6 +37,7 @@ __all__ = [
     "classify_images",
     "compare_runs",
     "describe_machine",
+    "edit_images",
     "evaluate_run",
     "filter_images",
     "finetune_model",
@@ -58,6 +60,7 @@ _MODULES = {
     "classify_images": "stages.classify",
     "compare_runs": "reporting.compare",
     "describe_machine": "tools.doctor",
+    "edit_images": "tools.edit",
     "evaluate_run": "stages.evaluate",
     "filter_images": "stages.filter",
     "finetune_model": "stages.finetune",

@@ -30,6 +30,7 @@ EXAMPLES = {
     "report": "synthimg report configs/quickstart.yaml",
     "compare": "synthimg compare outputs/quickstart outputs/quickstart-1",
     "augment": "synthimg augment outputs/quickstart --to data/solar-cells-augmented",
+    "edit": 'synthimg edit outputs/quickstart panel.jpg "add a crack" --to cracked.png',
     "init": "synthimg init data/my-photographs",
     "runs": "synthimg runs outputs",
     "clean": "synthimg clean outputs --dry-run",
@@ -47,6 +48,7 @@ HELP = {
     "report": "one self-contained HTML page",
     "compare": "recall reports of several runs side by side",
     "augment": "real training split + accepted synthetic images as an image folder",
+    "edit": "change a picture, or a folder of pictures, by an instruction",
     "init": "look at a data set and write a commented configuration for it",
     "runs": "the runs in an outputs folder: stages done, size, verdict",
     "clean": "free the work of stages to which no run refers",
@@ -94,6 +96,21 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def _at_least(kind: type[int] | type[float], least: float) -> Callable[[str], float]:
+    """What reads a number of the command line that must not be smaller."""
+
+    def read(text: str) -> float:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind("-1")
+        if not least <= value < float("inf"):
+            raise argparse.ArgumentTypeError(f"expected a number from {least} on, found '{text}'")
+        return value
+
+    return read
+
+
 def _is_full(error: BaseException) -> bool:
     """Whether a disk is full or a quota or file size limit reached; safetensors says so in words only."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -126,6 +143,8 @@ def parser() -> argparse.ArgumentParser:
         elif name == "augment":
             sub.add_argument("run", type=Path, metavar="RUN", help="a run folder, e.g. outputs/quickstart")
             sub.add_argument("--to", type=Path, required=True, metavar="DIR", help="a folder that does not exist yet")
+        elif name == "edit":
+            _edit_arguments(sub)
         elif name == "init":
             sub.add_argument("folder", type=Path, metavar="FOLDER", help="an image folder, or a folder or file with a table")
         elif name in ("runs", "clean"):
@@ -138,11 +157,26 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def _edit_arguments(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("model", metavar="BASE-OR-RUN", help="a run with finetune.edits, or a base that can edit")
+    sub.add_argument("source", type=Path, metavar="IMAGE", help="an image file, or a folder of them")
+    sub.add_argument("instruction", metavar="INSTRUCTION", help='what is to change, such as "add a crack"')
+    sub.add_argument("--to", type=Path, required=True, metavar="FILE", help="a PNG file; for a folder, a new folder")
+    sub.add_argument("--steps", type=_at_least(int, 1), default=20, help="solver steps (default: %(default)s)")
+    sub.add_argument(
+        "--guidance", type=_at_least(float, 1), default=5.0, help="towards the instruction (default: %(default)s)"
+    )
+    sub.add_argument(
+        "--image-guidance", type=_at_least(float, 1), default=1.5, help="towards the picture (default: %(default)s)"
+    )
+    sub.add_argument("--seed", type=int, default=0, help="another one, another result (default: %(default)s)")
+
+
 def verb(options: argparse.Namespace) -> None:
     """Carry out the parsed command. Imports lie here, so that --help answers at once."""
     actions: dict[str, Callable[[argparse.Namespace], None]] = {
         "compare": _compare, "augment": _augment, "init": _init, "runs": _runs, "clean": _clean, "doctor": _doctor,
-        "pretrain": _pretrain,
+        "pretrain": _pretrain, "edit": _edit,
     }  # fmt: skip
     actions.get(options.verb, _stage)(options)
 
@@ -213,6 +247,13 @@ def _augment(options: argparse.Namespace) -> None:
     from .tools.augment import augment_dataset
 
     print(f"done: {augment_dataset(options.run, options.to)}")
+
+
+def _edit(options: argparse.Namespace) -> None:
+    from .tools.edit import Strength, edit_images
+
+    how = Strength(options.steps, options.guidance, options.image_guidance, options.seed)
+    print(f"done: {edit_images(options.model, options.source, options.instruction, options.to, how)}")
 
 
 def _init(options: argparse.Namespace) -> None:

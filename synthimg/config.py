@@ -11,7 +11,6 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from .core.files import expanded
 from .core.words import Label
-from .errors import UserError
 from .evaluation.arms import DEFAULT
 from .evaluation.names import ArmName, ClassifierName, ControlName, MetricName
 from .methods import base
@@ -109,6 +108,10 @@ class Dataset(Section):
     consent: Consent = Consent()
 
 
+EditPairs = Literal["procedural", "transplant", "attributes", "scenes"]
+Edits = Annotated[dict[EditPairs, Positive], AfterValidator(lambda counts: dict(sorted(counts.items())))]
+
+
 class Finetune(Section):
     method: Literal["lora", "full"] = "lora"
     controlnet: Literal["mask", "edges"] | None = None
@@ -116,6 +119,8 @@ class Finetune(Section):
     steps: Positive = 1000
     """Optimiser steps of the adapter."""
     controlnet_steps: Positive = 1000
+    edit_steps: Positive = 1000
+    """Optimiser steps of the model that edits."""
     decoder_steps: Annotated[int, Field(ge=0)] = 0
     """Optimiser steps of the autoencoder's decoder, before the adapter; the encoder stays as it is. For images whose grain
     the base's autoencoder does not know: without it pictures come out smoother than photographs."""
@@ -137,6 +142,13 @@ class Finetune(Section):
     drawn: Annotated[int, Field(ge=0)] = 0
     """So many pictures of the method procedural join the rare class's training images, that the model may learn to keep
     what they show: for the method refined."""
+    edits: Edits = {}
+    """Also train a model that edits images by instructions (InstructPix2Pix), on so many pairs of each kind, as in
+    {procedural: 200, attributes: 200}. Instructions come from `edits` of the prompts file.
+
+    procedural, transplant: a training image of another class without and with the object of these methods, either way.
+    attributes: a training image in two values of brightness, contrast, warmth, saturation or skin tone.
+    scenes: procedural scenes, which need no data set: a defect added or removed, size, tone, light, texture."""
     caption_dropout: Share = 0.1
     """Share of captions emptied, so that guidance has something to lean on."""
     flip: bool = True
@@ -165,24 +177,12 @@ Compile = Literal["auto", "always", "never"]
 Defects = Literal["panel", "surface"]
 
 
-def _used(weights: dict[str, float]) -> dict[str, float]:
-    """The methods with a weight above 0, in the order of their table: what means the same has the same digest."""
-    for name in weights:
-        try:
-            base.find(name)
-        except UserError as error:
-            raise ValueError(str(error)) from error
-    if not any(weights.values()):
-        raise ValueError("at least one weight must be above 0")
-    return {name: weights[name] for name in base.ordered(weights) if weights[name] > 0}
-
-
 class Generate(Section):
     count: Positive = 200
     """Images to make (before the filter)."""
     axes: list[str] = []
     """Attributes of the prompts file to vary as a balanced grid. Default: all it declares."""
-    methods: Annotated[dict[str, Weight], AfterValidator(_used)] = {"text": 1.0}
+    methods: Annotated[dict[str, Weight], AfterValidator(base.used)] = {"text": 1.0}
     """Relative weights of the ways to make an image; a method that is not named is not used.
 
     text: text to image. controlnet: the same, on the condition maps of rare training images (needs finetune.controlnet).
@@ -193,14 +193,22 @@ class Generate(Section):
     procedural: images of the other classes with the `defects` of a random procedural scene; no model draws them. For rare
         classes that look like them: nothing checks that.
     refined: the same, worked over by the model at each `strength` in turn (see `finetune.drawn`).
+    edit: images of the other classes, turned into the rare class by an instruction (needs finetune.edits).
+    edit_rare: images of the rare class with another value of an attribute, by an instruction (needs finetune.edits).
     Other packages may add methods (docs/extending.md)."""
     defects: Defects = "panel"
     """Methods procedural and refined: panel (cracks and dead areas) or surface (scratches, spots, stains). With
     `dataset.mask`, of several drawings the one is taken that is most like a real object in number, size and contrast."""
     strength: Annotated[list[Share], Field(min_length=1)] = [0.5, 0.65, 0.8]
     """Image to image: how much is made new; the plan cycles through these values."""
+    image_guidance: Annotated[float, Field(ge=1)] = 1.5
+    """Methods edit and edit_rare: how much a picture is held to its start image. With `guidance` 1 it has no effect."""
+    region: Literal["mask", "drawn"] | None = None
+    """Method edit: where an image may change. mask: its object (needs dataset.mask); drawn: where the method procedural
+    would draw its `defects`; both with a margin of 6 % of the side. Default: everywhere."""
     detail: Share = 0.0
-    """Image to image: how much of what the autoencoder loses of the start image (grain, thinnest lines) is added back."""
+    """Image to image and edits: how much of what the autoencoder loses of the start image (grain, thinnest lines) is added
+    back."""
     steps: Positive = 20
     """Solver steps."""
     guidance: Annotated[float, Field(ge=1)] = 3.0

@@ -82,10 +82,16 @@ def parse(tree: dict[str, Any], where: str = "config") -> Config:
         )
     if config.finetune.controlnet == "mask" and not config.dataset.mask:
         raise UserError(f"{where}: finetune.controlnet: mask needs dataset.mask, the masks of the images; or use edges")
+    if "transplant" in config.finetune.edits and not config.dataset.mask:
+        raise UserError(f"{where}: finetune.edits.transplant needs dataset.mask, the masks of the images' objects")
+    if config.generate.region == "mask" and not config.dataset.mask:
+        raise UserError(f"{where}: generate.region: mask needs dataset.mask, the masks of the images' objects; or use drawn")
     for name in config.generate.methods:
         needed = base.find(name).needs
         if needed == "controlnet" and not config.finetune.controlnet:
             raise UserError(f"{where}: generate.methods.{name} needs finetune.controlnet: mask or edges")
+        if needed == "edits" and not config.finetune.edits:
+            raise UserError(f"{where}: generate.methods.{name} needs finetune.edits, such as {{procedural: 200}}")
         if needed == "masks" and not config.dataset.mask:
             raise UserError(f"{where}: generate.methods.{name} needs dataset.mask, the masks of the images' objects")
     return config

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -272,7 +273,7 @@ def test_help_shows_an_example_that_parses(verb: str, capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as stopped:
         cli.main([verb, "--help"])
     assert stopped.value.code == 0
-    words = cli.EXAMPLES[verb].split()
+    words = shlex.split(cli.EXAMPLES[verb])
     shown = " ".join(capsys.readouterr().out.split())
     assert cli.EXAMPLES[verb] in shown
     assert cli.parser().parse_args(words[words.index("synthimg") + 1 :]).verb == verb

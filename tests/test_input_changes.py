@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from synthimg.data import content, decoding, prepared
+from synthimg.diffusion import base
 from synthimg.errors import UserError
 from synthimg.reading import parse
-from synthimg.stages.finetune import digest_of_base
 from synthimg.stages.prepare import prepare_dataset
 
 
@@ -122,17 +122,17 @@ def test_a_picture_that_could_not_be_read_and_now_can_is_a_change(folder):
 
 
 def test_weights_replaced_in_a_linked_folder_make_another_base(tmp_path):
-    real, base = tmp_path / "elsewhere", tmp_path / "base"
-    for name in (real, base):
+    real, place = tmp_path / "elsewhere", tmp_path / "base"
+    for name in (real, place):
         name.mkdir()
-    (base / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
+    (place / "model_index.json").write_text(json.dumps({"_class_name": "StableDiffusionPipeline"}))
     (real / "weights.safetensors").write_bytes(b"one")
-    (base / "unet").symlink_to(real)
-    before = digest_of_base(str(base))
+    (place / "unet").symlink_to(real)
+    before = base.digest(str(place))
     with_times_of(real / "weights.safetensors", lambda: (real / "weights.safetensors").write_bytes(b"two"))
-    assert digest_of_base(str(base)) != before
-    (real / "loop").symlink_to(base)  # a link that leads back ends
-    assert digest_of_base(str(base))
+    assert base.digest(str(place)) != before
+    (real / "loop").symlink_to(place)  # a link that leads back ends
+    assert base.digest(str(place))
 
 
 @settings_of_hypothesis(max_examples=20)

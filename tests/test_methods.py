@@ -21,7 +21,7 @@ from synthimg.reading import parse
 
 def config(tmp_path: Path, **generate: Any) -> Config:
     tree = tiny.settings(tmp_path, tmp_path, "embedded", generate=generate)
-    tree["finetune"] |= {"controlnet": "edges"}
+    tree["finetune"] |= {"controlnet": "edges", "edits": {"scenes": 1}}
     return parse(tree)
 
 
@@ -59,6 +59,7 @@ def test_what_a_method_needs_is_asked_for_when_it_is_used(tmp_path: Path, method
     tree = tiny.settings(tmp_path, tmp_path, "embedded", generate={"methods": {method: 1}})
     tree["dataset"]["mask"] = None
     needed = {"inpaint": "dataset.mask", "transplant": "dataset.mask", "controlnet": "finetune.controlnet"}
+    needed |= dict.fromkeys(("edit", "edit_rare"), "finetune.edits")
     if method not in needed:
         assert parse(tree).generate.methods == {method: 1}
         return

@@ -16,6 +16,10 @@ from safetensors.torch import load_file
 
 from synthimg.cli import main
 from synthimg.core.files import digest
+from synthimg.diffusion import base, edits
+from synthimg.tools.edit import Strength, edit_images
+
+QUICK = Strength(steps=1)
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "corpus": str(corpus), "work": str(folder / "work"), "resolution": 32, "scenes": 60, "vae_channels": [8, 8, 8, 8],
         "latent_channels": 4, "vae_steps": 3, "vae_batch": 4, "tokens": 32, "text_width": 32, "text_layers": 1,
         "unet_channels": [16, 32, 32], "unet_steps": 4, "unet_batch": 4, "checkpoint_every": 2, "device": "cpu",
+        "edit": {"pairs": 12, "steps": 2, "batch": 2, "rank": 2},
     }  # fmt: skip
     path = folder / "recipe.yaml"
     path.write_text(yaml.safe_dump(settings))
@@ -56,6 +61,36 @@ def test_training_resumes_where_it_was(recipe: Path) -> None:
     shutil.rmtree(model)
     main(["pretrain", str(recipe)])
     assert {file.relative_to(model): digest(file) for file in model.rglob("*.safetensors")} == before
+
+
+def test_the_model_can_edit_and_still_draws_from_noise(recipe: Path) -> None:
+    model = recipe.parent / "work" / "model"
+    assert sorted(path.name for path in (model / "edit").iterdir()) == [
+        "conv_in.safetensors",
+        "pytorch_lora_weights.safetensors",
+    ]
+    for path in (model / "edit").iterdir():
+        assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    pipe = base.load(str(model), torch.device("cpu"))
+    assert pipe.unet.config.in_channels == 4
+    before = pipe.unet.state_dict()["conv_in.weight"].clone()
+    edits.begin(pipe, str(model))
+    assert pipe.unet.conv_in.weight.shape[1] == 8 and pipe.unet.conv_in.weight[:, 4:].abs().max() > 0
+    torch.testing.assert_close(pipe.unet.conv_in.weight[:, :4], before, rtol=0, atol=0.05)
+    picture = edit_images(str(model), recipe.parent / "corpus" / "0.png", "add a crack", recipe.parent / "edited.png", QUICK)
+    with Image.open(picture) as image:
+        assert image.size == (32, 32)
+
+
+def test_a_finished_model_is_kept_and_gets_its_edit_adapter(recipe: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(recipe.parent / "work" / "model", tmp_path / "model")
+    again = {path.name: digest(path) for path in (model / "edit").iterdir()}
+    shutil.rmtree(model / "edit")
+    before = {file: digest(file) for file in model.rglob("*.*") if file.is_file()}
+    (recipe.parent / "work" / "edit" / "checkpoints" / "step-0000002.safetensors").unlink()  # it is trained once more
+    main(["pretrain", str(recipe), "--to", str(model)])
+    assert {file: digest(file) for file in before} == before
+    assert {path.name: digest(path) for path in (model / "edit").iterdir()} == again
 
 
 @pytest.mark.slow

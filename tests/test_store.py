@@ -21,10 +21,10 @@ from PIL import Image
 from synthimg import cli
 from synthimg.config import Config, Part
 from synthimg.core import stage
+from synthimg.diffusion import base
 from synthimg.errors import UserError
 from synthimg.pipeline import STAGES, run
 from synthimg.reading import parse
-from synthimg.stages.finetune import digest_of_base
 from synthimg.stages.prepare import prepare_dataset
 from synthimg.tools.store import free_store, list_runs
 
@@ -144,21 +144,21 @@ def test_every_section_that_a_stage_reads_is_in_its_key(case: str, place: Path, 
 def test_a_base_trained_anew_is_another_base(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "base", tmp_path / "base")
     weights = tmp_path / "base" / "unet" / "diffusion_pytorch_model.safetensors"
-    before = digest_of_base(str(tmp_path / "base"))
+    before = base.digest(str(tmp_path / "base"))
     (tmp_path / "base" / "README.md").write_text("a note")
-    assert digest_of_base(str(tmp_path / "base")) == before == digest_of_base(str(place / "base"))
+    assert base.digest(str(tmp_path / "base")) == before == base.digest(str(place / "base"))
     content, times = bytearray(weights.read_bytes()), weights.stat()
     content[-1] ^= 1
     weights.write_bytes(content)
     os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert digest_of_base(str(tmp_path / "base")) != before
+    assert base.digest(str(tmp_path / "base")) != before
     single = tmp_path / "single.safetensors"
     tiny.named_base(single)
-    alone = digest_of_base(str(single))
+    alone = base.digest(str(single))
     (tmp_path / "single").mkdir()
     (tmp_path / "single" / "model_index.json").write_text("{}")
-    assert digest_of_base(str(single)) != alone
-    assert digest_of_base("owner/model") == "owner/model"
+    assert base.digest(str(single)) != alone
+    assert base.digest("owner/model") == "owner/model"
 
 
 def test_an_image_changed_in_place_is_prepared_anew_under_another_name(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Prompts files: caption templates, the words for labels, and the attributes that are told apart and varied."""
+"""Prompts files: templates of captions and instructions, the words for labels, and the attributes that are varied."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import yaml
@@ -22,6 +22,9 @@ from . import estimators
 PACKAGE = Path(__file__).parent.parent
 FOLDERS = (PACKAGE.parent / "prompts", PACKAGE / "prompts")
 """Where prompts files are found by name: in the repository, and in an installed package."""
+LABEL = "label"
+TURN = ("turn it into {label}",)
+"""The instruction towards a label, where a prompts file has none of its own."""
 
 
 class Attribute(BaseModel):
@@ -53,6 +56,7 @@ class Prompts(BaseModel):
     negative: str = ""
     measure: list[str] = []
     attributes: dict[str, Attribute] = {}
+    edits: dict[str, Annotated[list[str], Field(min_length=1)]] = {}
 
     @model_validator(mode="after")
     def _known(self) -> Self:
@@ -62,14 +66,28 @@ class Prompts(BaseModel):
             except UserError as error:
                 raise ValueError(str(error)) from error
         for template in self.captions:
-            try:
-                names = templates.fields(template)
-            except ValueError as error:
-                raise ValueError(f"caption '{template}' is not a template: {error}") from error
-            for field in names:
-                if field not in {"label", *self.attributes}:
-                    raise ValueError(f"caption '{template}': no attribute '{field}'")
+            self._check_fields("caption", template)
+        for key, phrases in self.edits.items():
+            name, _, value = key.partition(".")
+            if name != LABEL and name not in self.attributes:
+                raise ValueError(f"edits '{key}': no attribute '{name}'")
+            if value and name != LABEL and value not in self.attributes[name].values:
+                raise ValueError(f"edits '{key}': {name} has no value '{value}'")
+            for template in phrases:
+                if name not in self._check_fields("instruction", template) and not value:
+                    raise ValueError(f"instruction '{template}': lacks {{{name}}}, so it does not say what is asked for")
         return self
+
+    def _check_fields(self, kind: str, template: str) -> list[str]:
+        """The fields of a template, all of which must be known."""
+        try:
+            names = templates.fields(template)
+        except ValueError as error:
+            raise ValueError(f"{kind} '{template}' is not a template: {error}") from error
+        for field in names:
+            if field not in {LABEL, *self.attributes}:
+                raise ValueError(f"{kind} '{template}': no attribute '{field}'")
+        return names
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -175,6 +193,31 @@ def describe(prompts: Prompts, number: int, label: str, chosen: dict[str, str]) 
     """
     template = prompts.captions[number % len(prompts.captions)]
     return caption(template, prompts.labels.get(label, label), words(prompts, chosen))
+
+
+def wordings(prompts: Prompts, name: str, value: str) -> list[str]:
+    """Templates of the instruction towards a value of an attribute, or towards a label (`name` is then LABEL)."""
+    found = [*prompts.edits.get(name, []), *prompts.edits.get(f"{name}.{value}", [])]
+    return found or (list(TURN) if name == LABEL else [])
+
+
+def instruction(prompts: Prompts, number: int, name: str, value: str, chosen: dict[str, str], label: str = "") -> str:
+    """What is to be changed in an image, in words.
+
+    Args:
+        number: which template, counted around.
+        name, value: what is asked for: an attribute and its category, or LABEL and a label.
+        chosen: categories that the image has, for templates that name them.
+        label: of the image.
+
+    Raises:
+        UserError: the prompts file has no instruction for it.
+    """
+    templates = wordings(prompts, name, value)
+    if not templates:
+        raise UserError(f"edits: the prompts file has no instruction for {name} '{value}'; add one under edits.{name}")
+    label, chosen = (value, chosen) if name == LABEL else (label, {**chosen, name: value})
+    return caption(templates[number % len(templates)], prompts.labels.get(label, label), words(prompts, chosen))
 
 
 def record_caption(prompts: Prompts, identity: str, label: str, chosen: dict[str, str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,10 @@ TARGETS = ["to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out", "ff.net.0.
 """All linear layers of the attention blocks: attention alone adapts too little to images far from the base's."""
 
 
-def attach(pipeline: Any, settings: Finetune) -> None:
-    """Make the UNet trainable: a fresh LoRA on its attention blocks, or all of it."""
+def attach(pipeline: Any, settings: Finetune, targets: Sequence[str] = TARGETS) -> None:
+    """Make the UNet trainable: a fresh LoRA on the layers of these names, or all of it."""
     if settings.method == "lora":
-        pipeline.unet.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=TARGETS))
+        pipeline.unet.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=list(targets)))
     else:
         pipeline.unet.requires_grad_(True)
     if settings.gradient_checkpointing:
@@ -45,6 +46,11 @@ def load(pipeline: Any, folder: Path) -> None:
         pipeline.fuse_lora()
         pipeline.unload_lora_weights()
     pipeline.unet.requires_grad_(False).eval()
+
+
+def adapt(pipeline: Any, _: str, model: Path) -> None:
+    """Give a freshly loaded base the adapter of a fine-tuned model, whose folder is `model`."""
+    load(pipeline, model / "adapter")
 
 
 def new_controlnet(pipeline: Any) -> ControlNetModel:

@@ -15,12 +15,14 @@ from diffusers.utils.logging import disable_progress_bar
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..core.files import expanded
+from ..core import files
 from ..errors import UserError
 from . import kinds
 from .speed import decode_batch, decode_half, lay_out
 
 EMBEDDED = Path(__file__).parents[1] / "base_model"
+READ = (".safetensors", ".json", ".txt")
+"""What is read of a base."""
 FAMILIES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
 
 
@@ -84,7 +86,7 @@ def find(base: str) -> Path | None:
     Raises:
         UserError: neither there nor a hub id, or no base: an adapter, a part of one, another format, family or variant.
     """
-    path = EMBEDDED if base == "embedded" else expanded(base)
+    path = EMBEDDED if base == "embedded" else files.expanded(base)
     if path.exists():
         fault = kinds.fault_of(path)
         if fault:
@@ -122,6 +124,23 @@ def fingerprint(*parts: nn.Module | bytes | str) -> str:
         else:
             sha.update(part.encode() if isinstance(part, str) else part)
     return sha.hexdigest()[:32]
+
+
+def digest(name: str) -> str:
+    """SHA-256 over the files of a base on this machine, those of a checkpoint's configuration too; of a hub id, its name.
+
+    A model trained anew under the same name is another base, and what was made with the old one is not taken for its work.
+    """
+    place = find(name)
+    if place is None:
+        return name
+    found = hashlib.sha256()
+    roots = [place.with_suffix(""), place] if place.is_file() else [place]
+    # unlike `**`, these follow a link to a folder: a part of a base may lie elsewhere
+    below = [path for root in roots for pattern in ("*", "*/*") for path in root.glob(pattern)]
+    for path in sorted(path for path in [*roots, *below] if path.suffix in READ and path.is_file()):
+        found.update(f"{path.relative_to(place.parent)} {files.digest(path)}\n".encode())
+    return found.hexdigest()
 
 
 @torch.no_grad()

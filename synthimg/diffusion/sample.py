@@ -11,6 +11,7 @@ from diffusers import (
     AutoPipelineForImage2Image,
     ControlNetModel,
     StableDiffusionControlNetPipeline,
+    StableDiffusionInstructPix2PixPipeline,
     StableDiffusionXLControlNetPipeline,
     StableDiffusionXLPipeline,
 )
@@ -66,6 +67,20 @@ class Start(NamedTuple):
     region: np.ndarray | None = None
 
 
+class Edit(NamedTuple):
+    """Images to change as the prompts say (Brooks et al., "InstructPix2Pix", CVPR 2023).
+
+    Attributes:
+        images: uint8 [N, H, W, 3].
+        image_guidance: how much the pictures are held to these images, 1 or more. Without text guidance it has no effect.
+        region: bool [N, H, W], where they may change; see `Start`.
+    """
+
+    images: np.ndarray
+    image_guidance: float
+    region: np.ndarray | None = None
+
+
 class Control(NamedTuple):
     """Condition maps, uint8 [N, H, W, 3], and the ControlNet that reads them."""
 
@@ -75,21 +90,23 @@ class Control(NamedTuple):
 
 def sample_images(
     pipeline: Any, prompts: Prompts, negative: Prompts, seeds: Sequence[int], solver: Solver,
-    start: Start | None = None, control: Control | None = None,
+    start: Start | Edit | None = None, control: Control | None = None,
 ) -> np.ndarray:  # fmt: skip
     """Draw one image per seed.
 
     Args:
         prompts, negative: encoded, one row per image.
-        start, control: at most one of them.
+        start, control: at most one of them. To edit, the pipeline's UNet must be one that sees start images.
 
     Returns:
-        uint8 [N, resolution, resolution, 3]. An image depends on its own row alone, up to the rounding of the
-        hardware's batched kernels.
+        uint8 [N, resolution, resolution, 3], or of the size of the images that are edited. An image depends on its own
+        row alone, up to the rounding of the hardware's batched kernels.
     """
     device = device_of(pipeline)
     if control:
         pipe, own = _controlled(pipeline, control, solver)
+    elif isinstance(start, Edit):
+        pipe, own = _edited(pipeline, start, seeds)
     elif start:
         pipe, own = _from_images(pipeline, start, solver, seeds)
     else:
@@ -123,6 +140,16 @@ def _from_images(pipeline: Any, start: Start, solver: Solver, seeds: Sequence[in
     if start.region is not None:
         own["callback_on_step_end"] = _outside(pipeline, start.images, start.region, seeds)
     return AutoPipelineForImage2Image.from_pipe(pipeline), own
+
+
+def _edited(pipeline: Any, edit: Edit, seeds: Sequence[int]) -> tuple[Any, dict[str, Any]]:
+    own: dict[str, Any] = {
+        "image": [Image.fromarray(image) for image in edit.images],
+        "image_guidance_scale": edit.image_guidance,
+    }
+    if edit.region is not None:
+        own["callback_on_step_end"] = _outside(pipeline, edit.images, edit.region, seeds)
+    return StableDiffusionInstructPix2PixPipeline(**pipeline.components, requires_safety_checker=False), own
 
 
 def _controlled(pipeline: Any, control: Control, solver: Solver) -> tuple[Any, dict[str, Any]]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..data.prepared import Prepared
     from .studio import Studio
 
-OWN = ("text", "image", "from_common", "inpaint", "transplant", "procedural", "refined", "controlnet")
+OWN = ("text", "image", "from_common", "inpaint", "transplant", "procedural", "refined", "controlnet", "edit", "edit_rare")
 """The methods of this package, in the order in which their images are planned. Those of other packages follow by name."""
 GROUP = "synthimg.methods"
 
@@ -65,7 +65,7 @@ class Method:
             `strength`. Each picture must follow from its own row.
         starts_from: whether the method starts from training images of the rare class, of the other classes ("common"), or
             from none.
-        needs: what the configuration must have: `dataset.mask` or `finetune.controlnet`.
+        needs: what the configuration must have: `dataset.mask`, `finetune.controlnet` or `finetune.edits`.
         takes_rare: whether it takes something from rare training images, as a transplant takes their objects, though it does
             not start from them.
         composed: whether the pictures are made without the fine-tuned model. The filter does not ask of them to look like
@@ -77,7 +77,7 @@ class Method:
     plan: Callable[[list[Wish], pd.DataFrame, Material], list[Columns]]
     draw: Callable[[pd.DataFrame, Studio], NDArray[np.uint8]]
     starts_from: Literal["nothing", "rare", "common"] = "nothing"
-    needs: Literal["nothing", "masks", "controlnet"] = "nothing"
+    needs: Literal["nothing", "masks", "controlnet", "edits"] = "nothing"
     takes_rare: bool = False
     composed: bool = False
     source_type: str = "trainedAlgorithmicMedia"
@@ -111,6 +111,22 @@ def ordered(names: Iterable[str]) -> list[str]:
     """Names of methods in the order of the table, each once."""
     given = set(names)
     return [name for name in OWN if name in given] + sorted(given - set(OWN))
+
+
+def used(weights: dict[str, float]) -> dict[str, float]:
+    """The methods with a weight above 0, in the order of their table: what means the same has the same digest.
+
+    Raises:
+        ValueError: a method that there is not, or no weight above 0.
+    """
+    for name in weights:
+        try:
+            find(name)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+    if not any(weights.values()):
+        raise ValueError("at least one weight must be above 0")
+    return {name: weights[name] for name in ordered(weights) if weights[name] > 0}
 
 
 def composed(names: Iterable[str]) -> set[str]:

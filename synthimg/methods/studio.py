@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from ..config import Config
 from ..core.device import choose_device, choose_precision
 from ..data.prepared import Prepared, prompts_of
-from ..diffusion import adapters, base, decoder, limit, sample, speed
+from ..diffusion import adapters, base, decoder, edits, limit, sample, speed
+from ..diffusion.sample import Control, Edit, Start
 from .base import composed
 
 Pictures = NDArray[np.uint8]
@@ -63,30 +64,62 @@ class Studio:
         Returns:
             uint8 [N, R, R, 3].
         """
+        begun = None if start is None else Start(start, float(batch["strength"].iloc[0]), region)
+        control = None if conditions is None else Control(conditions, self._controlnet)
+        return self._drawn(self.pipeline, batch, begun, control)
+
+    def edit(self, batch: pd.DataFrame, start: Pictures, region: NDArray[np.bool_] | None = None) -> Pictures:
+        """Change images as the planned rows say: instructions, seeds, steps and both guidances are the rows' own.
+
+        Args:
+            start: the images.
+            region: where they may change; None: everywhere.
+
+        Returns:
+            uint8 [N, R, R, 3].
+        """
+        edit = Edit(start, float(batch["image_guidance"].iloc[0]), region)
+        return self._drawn(self.editor, batch, edit)
+
+    def _drawn(
+        self,
+        pipeline: Any,
+        batch: pd.DataFrame,
+        start: Start | Edit | None,
+        control: Control | None = None,
+    ) -> Pictures:
         first, count = batch.iloc[0], len(batch)
         prompts, index = self._prompts
         if compiled(self.config):  # it would be compiled anew for a smaller last batch: rows are repeated to fill it
             filled = np.resize(np.arange(count), max(count, self.config.generate.batch_size))
             batch = batch.iloc[filled]
-            start, conditions = _rows_of(start, filled), _rows_of(conditions, filled)
-            region = None if region is None else region[filled]
+            if start is not None:
+                start = start._replace(images=start.images[filled], region=_rows_of(start.region, filled))
+            if control is not None:
+                control = control._replace(maps=control.maps[filled])
         return sample.sample_images(
-            self.pipeline,
+            pipeline,
             prompts.rows([index[text] for text in batch["prompt"]]),
             prompts.rows([index[text] for text in batch["negative"]]),
             batch["seed"].tolist(),
             sample.Solver(int(first["steps"]), float(first["guidance"]), self.config.resolution),
-            None if start is None else sample.Start(start, float(first["strength"]), region),
-            None if conditions is None else sample.Control(conditions, self._controlnet),
-        )[:count]  # fmt: skip
+            start,
+            control,
+        )[:count]
+
+    @cached_property
+    def editor(self) -> Any:
+        """The fine-tuned model that edits, a diffusers pipeline whose denoiser also sees the start image."""
+        return fine_tuned(self.config, self._model, edits.adapt)
 
     @cached_property
     def _prompts(self) -> tuple[base.Prompts, dict[str, int]]:
         """The encoded prompts of the plan, and the place of each text among them."""
         rows = self._rows[~self._rows["method"].isin(composed(self._rows["method"]))]
         texts = sorted(set(rows["prompt"]) | set(rows["negative"]))
-        limit.tell_cut(self.pipeline, self.config, prompts_of(self.config), texts)
-        return base.encode_prompts(self.pipeline, texts), {text: i for i, text in enumerate(texts)}
+        reader = self.__dict__.get("editor") or self.pipeline  # they share the text encoder: whichever is loaded
+        limit.tell_cut(reader, self.config, prompts_of(self.config), texts)
+        return base.encode_prompts(reader, texts), {text: i for i, text in enumerate(texts)}
 
     @cached_property
     def _controlnet(self) -> Any:
@@ -96,11 +129,11 @@ class Studio:
         return controlnet
 
 
-def fine_tuned(config: Config, model: Path) -> Any:
-    """The base with a run's adapter, its denoiser in the precision of the configuration."""
+def fine_tuned(config: Config, model: Path, adapt: Callable[[Any, str, Path], None] = adapters.adapt) -> Any:
+    """The base with a run's adapter, or with what else `adapt` puts there, its denoiser in the configuration's precision."""
     device = choose_device(config.device)
     pipeline = base.load(config.base, device)
-    adapters.load(pipeline, model / "adapter")
+    adapt(pipeline, config.base, model)
     if config.finetune.decoder_steps:
         decoder.load(pipeline, model / "vae")
     sample.use_precision(pipeline.unet, choose_precision(config.finetune.precision, device))
@@ -109,8 +142,8 @@ def fine_tuned(config: Config, model: Path) -> Any:
     return pipeline
 
 
-def _rows_of(images: Pictures | None, rows: NDArray[np.intp]) -> Pictures | None:
-    return None if images is None else images[rows]
+def _rows_of(regions: NDArray[np.bool_] | None, rows: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+    return None if regions is None else regions[rows]
 
 
 def compiled(config: Config) -> bool:

@@ -35,6 +35,7 @@ from ..diffusion.train import add_noise, denoising_loss
 from ..errors import UserError
 from ..vision.backbone import lite
 from . import autoencoder
+from .editing import EditRecipe, train_editor
 
 SCENES_PER_SEED = 50
 CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
@@ -75,18 +76,31 @@ class Pretrain(Section):
     compile: bool = False
     """Compile the denoiser (torch.compile): minutes before the first step, then faster ones; needs a C++ compiler."""
     checkpoint_every: Positive = 500
+    edit: EditRecipe = EditRecipe()
+    """The adapter that edits by instructions, which is trained last."""
 
 
 def pretrain_base(path: Path, to: Path | None = None) -> Path:
     """Run the recipe of a YAML file; returns the folder of the finished model, diffusers' format in float16.
 
     Args:
-        to: where the model goes; default `<work>/model`.
+        to: where the model goes; default `<work>/model`. A finished model that is there already is kept, and gets its edit
+            adapter if it has none.
     """
     settings = _load(path)
     work = files.expanded(settings.work)
     device = choose_device(settings.device)
+    folder = files.expanded(to) if to else work / "model"
     stage.begin(work, settings.model_dump(include={"seed", "corpus", "scenes", "resolution", "prediction"}))
+    if not (folder / "model_index.json").exists():  # written last
+        _train(settings, work, device, folder)
+    if settings.edit.steps:
+        train_editor(folder, settings.edit, settings.resolution, work / "edit", device)
+    return folder
+
+
+def _train(settings: Pretrain, work: Path, device: torch.device, folder: Path) -> None:
+    """Train every part that is not there yet, and save them as a model in float16."""
     pixels, texts = images(settings, work)
     tokenizer = _tokenizer(texts, settings, work / "tokenizer")
     vae = _vae(pixels, settings, work, device)
@@ -100,12 +114,10 @@ def pretrain_base(path: Path, to: Path | None = None) -> Path:
         vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=_scheduler(settings.prediction),
         safety_checker=None, feature_extractor=None, requires_safety_checker=False,
     )  # fmt: skip
-    folder = files.expanded(to) if to else work / "model"
     pipeline.to(dtype=torch.float16)
     # transformers keeps the precision it finds, diffusers loads float32: mixed, the plain pipeline would not run
     text_encoder.float()
     pipeline.save_pretrained(folder, max_shard_size="14MB")
-    return folder
 
 
 def _load(path: Path) -> Pretrain:

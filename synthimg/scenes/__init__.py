@@ -9,12 +9,29 @@ batched tensor code, on CPU or GPU.
     texts = scenes.captions(scene)               # 64 sentences
     factor, masks = scenes.defects(panels, 128)  # what a panel's or a surface's defects do to a photograph [n, 1, 128, 128]
     truth = scenes.attributes(scene)             # 64 dicts: {"kind": "skin", "tone": "dark", "size": "large", ...}
+    before, after = scenes.pairs(64, torch.Generator(), "tone", "skin")   # the same scenes with another skin tone
 
 `cell` draws defects for photographs of solar cells, one at a time and as they look there. No scene uses it.
 """
 
-from .drawing import defects, pixels, render
+from .drawing import defects, pixels, quantised, render
+from .editing import EDITS, pairs, state
 from .language import attributes, captions
 from .parameters import KINDS, NAMES, VALUES, Scene, sample
 
-__all__ = ["KINDS", "NAMES", "VALUES", "Scene", "attributes", "captions", "defects", "pixels", "render", "sample"]
+__all__ = [
+    "EDITS",
+    "KINDS",
+    "NAMES",
+    "VALUES",
+    "Scene",
+    "attributes",
+    "captions",
+    "defects",
+    "pairs",
+    "pixels",
+    "quantised",
+    "render",
+    "sample",
+    "state",
+]

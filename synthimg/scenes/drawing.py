@@ -85,7 +85,12 @@ def defects(scene: Scene, resolution: int, device: torch.device | str = "cpu") -
 
 def pixels(scene: Scene, resolution: int) -> np.ndarray:
     """The images of `render` on the CPU, as photographs come: uint8 [n, resolution, resolution, 3]."""
-    return (render(scene, resolution)[0] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return quantised(render(scene, resolution)[0])
+
+
+def quantised(images: Tensor) -> np.ndarray:
+    """Images on the CPU, float [n, 3, r, r] in [0, 1], as grey levels uint8 [n, r, r, 3]."""
+    return (images * 255).round().byte().permute(0, 2, 3, 1).numpy()
 
 
 def _part(scene: Scene, canvas: Canvas, rows: Tensor) -> tuple[Scene, Canvas]:

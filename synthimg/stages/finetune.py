@@ -1,12 +1,11 @@
 """Stage 2: adapt the base model to the prepared training images: perhaps the decoder, a LoRA or the whole UNet, perhaps a
-ControlNet."""
+ControlNet, perhaps a model that edits by instructions."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from hashlib import sha256
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +24,7 @@ from ..core.device import autocast, choose_device, choose_precision
 from ..core.seeds import derive
 from ..data import conditions, consent
 from ..data.prepared import Prepared, load, prompts_of
-from ..diffusion import adapters, base, cache, checkpoints, decoder, limit, sample, speed
+from ..diffusion import adapters, base, cache, checkpoints, decoder, edits, limit, sample, speed
 from ..diffusion.accelerator import accelerator_for
 from ..diffusion.train import (
     Cached,
@@ -39,11 +38,10 @@ from ..diffusion.train import (
 )
 from ..errors import UserError
 from ..methods.base import Material
+from ..methods.pairs import all_pairs
 from ..methods.refined import lessons
 
 SECTIONS = ("seed", "base", "resolution", "device", "compile", "dataset", "finetune")
-BASE_FILES = (".safetensors", ".json", ".txt")
-"""What is read of a base."""
 SHEET_COLUMNS, SHEET_STEPS, SHEET_GUIDANCE = 4, 20, 3.0
 """The validation sheets are part of this stage's result, so they take no setting of another stage's."""
 
@@ -89,8 +87,8 @@ def finetune_model(config: Config) -> Path:
     consent.recheck(config.dataset, prepared.frame["path"])
     key = stage.key(config, "finetune", SECTIONS, [config.root / "dataset"])
     if config.draws_with_model:
-        key["inputs"]["base"] = digest_of_base(config.base)
-    if config.finetune.drawn:
+        key["inputs"]["base"] = base.digest(config.base)
+    if config.finetune.drawn or config.finetune.edits:
         key["inputs"]["defects"] = config.generate.defects
     processes = PartialState(cpu=choose_device(config.device).type == "cpu")
     # each process draws a batch of its own, so with another number of them another model comes out
@@ -104,28 +102,13 @@ def finetune_model(config: Config) -> Path:
     return folder
 
 
-def digest_of_base(name: str) -> str:
-    """SHA-256 over the files of a base on this machine, those of a checkpoint's configuration too; of a hub id, its name.
-
-    A model trained anew under the same name is another base, and what was made with the old one is not taken for its work.
-    """
-    place = base.find(name)
-    if place is None:
-        return name
-    found = sha256()
-    roots = [place.with_suffix(""), place] if place.is_file() else [place]
-    # unlike `**`, these follow a link to a folder: a part of a base may lie elsewhere
-    below = [path for root in roots for pattern in ("*", "*/*") for path in root.glob(pattern)]
-    for path in sorted(path for path in [*roots, *below] if path.suffix in BASE_FILES and path.is_file()):
-        found.update(f"{path.relative_to(place.parent)} {files.digest(path)}\n".encode())
-    return found.hexdigest()
-
-
 def _train_parts(config: Config, folder: Path, prepared: Prepared) -> dict[str, Any]:
     """Train what is not in the folder yet, one part after another; returns facts for the manifest."""
     accelerator = accelerator_for(config, folder)
     pipeline, rows = base.load(config.base, accelerator.device), training_rows(prepared, config)
     cached = _cache(config, prepared, rows, pipeline, accelerator)
+    if config.finetune.edits:
+        edits.check(pipeline, config.base)
     facts = {
         "images": len(rows),
         "precision": accelerator.mixed_precision,
@@ -139,6 +122,8 @@ def _train_parts(config: Config, folder: Path, prepared: Prepared) -> dict[str, 
     _train(training, folder / "adapter", _adapter)
     if config.finetune.controlnet:
         _train(training, folder / "controlnet", _controlnet)
+    if config.finetune.edits:
+        _train(training, folder / edits.FOLDER, _edit)
     for tracker in accelerator.trackers:
         tracker.finish()
     return facts
@@ -159,30 +144,50 @@ def _adapter(training: Training) -> Part:
     settings, pipeline = training.config.finetune, training.pipeline
     torch.manual_seed(derive(training.seed, "initialise"))
     adapters.attach(pipeline, settings)
-    _hasten(training)
+    _hasten(training, pipeline.unet, settings.steps)
     objective = _denoising(training, predict_unet(_extra(training)), training.cached)
     save = partial(adapters.save, pipeline, settings)
     return Part("adapter", pipeline.unet, objective, settings.steps, settings.learning_rate, save)
 
 
-def _hasten(training: Training) -> None:
-    """Let the denoiser train at the device's speed; see diffusion/speed.py."""
-    config, accelerator, unet = training.config, training.accelerator, training.pipeline.unet
+def _hasten(training: Training, unet: Any, steps: int) -> None:
+    """Let a denoiser train for so many steps at the device's speed; see diffusion/speed.py."""
+    config, accelerator = training.config, training.accelerator
     settings, precision = config.finetune, accelerator.mixed_precision
     if settings.method == "lora" and precision != "no":
         speed.lighten(unet, sample.DTYPES[precision])
-    if speed.pays(config.compile, accelerator.device, settings.steps * settings.accumulate * settings.batch_size):
+    if speed.pays(config.compile, accelerator.device, steps * settings.accumulate * settings.batch_size):
         unet.compile(dynamic=False)
 
 
 def _controlnet(training: Training) -> Part:
-    """It starts from the adapted UNet as it was saved: the one at hand may hold adapters that are still apart."""
-    settings = training.config.finetune
-    pipeline = base.load(training.config.base, training.accelerator.device)
-    adapters.load(pipeline, training.folder / "adapter")
+    settings, pipeline = training.config.finetune, _adapted(training)
     model = adapters.new_controlnet(pipeline)
     objective = _denoising(training, predict_controlnet(pipeline.unet, _extra(training)), _with_conditions(training))
     return Part("controlnet", model, objective, settings.controlnet_steps, settings.learning_rate, model.save_pretrained)
+
+
+def _edit(training: Training) -> Part:
+    config, accelerator, pipeline = training.config, training.accelerator, _adapted(training)
+    settings = config.finetune
+    edits.begin(pipeline, config.base)
+    torch.manual_seed(derive(training.seed, "initialise edit"))
+    edits.attach(pipeline, settings)
+    _hasten(training, pipeline.unet, settings.edit_steps)
+    pairs = all_pairs(Material(config, prompts_of(config), training.prepared))
+    with accelerator.main_process_first():
+        taught = edits.lessons(pipeline, pairs, settings.flip, Path(config.outputs) / files.CACHE)
+    schedule = base.training_schedule(pipeline.scheduler)
+    objective = edits.editing(schedule, taught, settings, accelerator)
+    save = partial(edits.save, pipeline, settings)
+    return Part("edit", pipeline.unet, objective, settings.edit_steps, settings.learning_rate, save)
+
+
+def _adapted(training: Training) -> Any:
+    """The base with the adapter as it was saved: the pipeline at hand may hold adapters that are still apart."""
+    pipeline = base.load(training.config.base, training.accelerator.device)
+    adapters.load(pipeline, training.folder / "adapter")
+    return pipeline
 
 
 def _denoising(training: Training, predict: Predict, cached: Cached) -> Objective:

@@ -38,6 +38,8 @@ DEFAULTS = {
     "like": "",
     "condition": "",
     "strength": NAN,
+    "region": "",
+    "image_guidance": NAN,
     "detail": NAN,
 }
 """Columns that some methods fill."""

@@ -32,8 +32,8 @@ from ..stages.finetune import finetune_model
 from ..stages.generate import generate_images
 
 NEEDED = ("dataset/manifest.json", "generate/manifest.json", "filter/manifest.json")
-LINEAGE = ("source", "ground", "defects", "like", "condition", "method", "prompt")
-SETTINGS = ("scale", "strength", "detail", "seed", "guidance", "steps")
+LINEAGE = ("source", "ground", "defects", "like", "condition", "region", "method", "prompt")
+SETTINGS = ("scale", "strength", "detail", "seed", "guidance", "image_guidance", "steps")
 SPLIT_WORDS = re.compile(
     r"(?<![a-z])(train(?:ing)?|test(?:ing)?|eval(?:uation)?|val(?:id)?(?:ation)?|dev)(?![a-z])", re.IGNORECASE
 )
@@ -194,7 +194,8 @@ with `synthetic-`, and the provenance inside each file.
 
 `metadata.jsonl`: `file_name`, `label`, `synthetic`, `group`, `original` (a real image's path in its data set, else
 empty), `attribute.*` (recorded or measured in real images, asked for in synthetic ones), `source`, `ground`, `condition`
-(ids of real images), `defects`, `method`, `prompt`, `scale`, `strength`, `seed`, `guidance`, `steps`.
+(ids of real images), `defects`, `region`, `method`, `prompt`, `scale`, `strength`, `seed`, `guidance`, `image_guidance`,
+`steps`.
 
     ImageFolder("<this folder>")                                  # torchvision
     load_dataset("imagefolder", data_dir="<this folder>")         # datasets
