@@ -17,7 +17,7 @@ from PIL import Image
 from synthimg.attributes import captions
 from synthimg.config import Dataset
 from synthimg.core import files
-from synthimg.data import account, locate, records, walk
+from synthimg.data import account, locate, records, spelling, walk
 from synthimg.diffusion import base
 from synthimg.errors import UserError
 from synthimg.reading import parse
@@ -393,3 +393,11 @@ def test_every_path_of_a_configuration_knows_the_home_folder(photographs, monkey
     with pytest.raises(UserError, match=f"{tmp_path}/weights.pth does not exist"):
         backbone.inception_weights("~/weights.pth")
     assert files.expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
+
+
+def test_a_class_may_be_called_as_the_home_folder_is(tmp_path):
+    (tmp_path / "~").mkdir()
+    (tmp_path / "~" / "a.png").touch()
+    assert spelling.paths(pd.Series(["~/a.png", "~/b.png"]), tmp_path).tolist() == [
+        "~/a.png", str(Path("~/b.png").expanduser()),
+    ]  # fmt: skip

@@ -34,14 +34,16 @@ def paths(values: pd.Series, root: Path) -> pd.Series:
 
 
 def _path(path: str, top: str) -> str:
-    given = os.path.join(top, os.path.expanduser(path))
+    there = os.path.lexists(os.path.join(top, path))  # a folder of the data set may be called ~
+    path = path if there else os.path.expanduser(path)
+    given = os.path.join(top, path)
     plain = os.path.normpath(given)
     if not path or (".." in path.split("/") and os.path.realpath(plain) != os.path.realpath(given)):
         return path  # behind a link, `..` is another folder than it seems
     for start in (top, os.path.realpath(top)):
         if plain.startswith(start + os.sep):
             return os.path.relpath(plain, start)
-    return plain if os.path.isabs(os.path.expanduser(path)) else os.path.relpath(plain, top)
+    return plain if os.path.isabs(path) else os.path.relpath(plain, top)
 
 
 def loose(path: str) -> str:
