@@ -452,6 +452,7 @@ def test_a_run_compares_the_two_chosen_ones(tmp_path: Path) -> None:
     assert f"synthetic images: {choice.recipe.name}. Of all controls, " in verdict and "the best control" not in verdict
 
 
+@pytest.mark.slow
 def test_where_none_is_chosen_the_synthetic_arm_is_the_chosen_control(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
@@ -466,6 +467,7 @@ def test_where_none_is_chosen_the_synthetic_arm_is_the_chosen_control(
     assert not np.array_equal(scores["oracle"], scores["mirrored"])
 
 
+@pytest.mark.slow
 def test_the_recipe_reaches_the_classifier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that was told to do what another chose has the same scores, in its portion without the other method."""
     told, _ = of_run(tmp_path / "told", arms=["real", "mirrored", "synthetic"], beside="mirrored", synthetic_weight=0.9,
@@ -483,6 +485,7 @@ def test_the_recipe_reaches_the_classifier(tmp_path: Path, monkeypatch: pytest.M
     assert len(scores) and found["portions"]["sizes"][-1]["synthetic"] == (made["method"] != first).sum()
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_backbone_is_trained_as_heads_chose(tmp_path: Path) -> None:
     arms = ["real", "smote", "synthetic"]
     config, found = of_run(tmp_path, arms=arms, classifier="finetune", steps=1)

@@ -164,6 +164,7 @@ def test_augmentation_depends_on_its_seed_alone() -> None:
     assert views.jitter(image, 1).shape == (3, 32, 32)
 
 
+@pytest.mark.slow
 def test_finetune_learns_is_deterministic_and_restores_settings() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(16, dtype=np.int64) % 2

@@ -145,6 +145,7 @@ def test_outside_its_region_a_picture_is_the_real_image(tuned: Config, kind: str
     assert all((found != start).any(3)[i][inside[i]].any() for i in range(3))
 
 
+@pytest.mark.slow
 def test_a_run_edits_from_start_to_end(tuned: Config) -> None:
     generate.generate_images(tuned)
     rows = pd.read_parquet(tuned.folder / "generate" / "plan.parquet")

@@ -109,6 +109,7 @@ def test_pairs_show_images_of_the_training_split_with_consent_alone(made: tuple[
     assert len(frame) == 40 - 8  # those without consent are not even prepared
 
 
+@pytest.mark.slow
 def test_no_group_is_in_the_pairs_of_a_part_and_in_its_test(place: Path) -> None:
     config, _ = prepared(place, {"procedural": 6, "transplant": 6, "attributes": 4}, folds=3)
     tested = set()
@@ -122,6 +123,7 @@ def test_no_group_is_in_the_pairs_of_a_part_and_in_its_test(place: Path) -> None
     assert tested == set(data.frame["group"])
 
 
+@pytest.mark.slow
 def test_pairs_are_those_of_their_seed(place: Path, made: tuple[Prepared, Pairs]) -> None:
     _, material = prepared(place, {"procedural": 16, "attributes": 20})
     again = pairs.all_pairs(material)

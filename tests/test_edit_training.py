@@ -175,6 +175,7 @@ def test_what_is_saved_opens_in_diffusers_pipeline(place: Path, tmp_path: Path, 
     assert len(losses) == 1 + 3
 
 
+@pytest.mark.slow
 def test_a_resumed_training_is_bit_for_bit_an_unbroken_one(place: Path, lessons: edits.Lessons, tmp_path: Path) -> None:
     settings = Finetune(batch_size=2, checkpoint_every=2, warmup=1, learning_rate=1e-3, rank=4, ema=0.9)
 

@@ -68,6 +68,7 @@ def test_a_folder_is_edited_picture_by_picture(able: Path, pictures: Path, tmp_p
     assert alone.read_bytes() == (to / "high.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_verb_edits_by_a_run(able: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     tree = tiny.settings(tiny.photographs(tmp_path / "data", 12, 16), tmp_path / "outputs", able)
     tree["finetune"] |= {"steps": 1, "edit_steps": 1, "edits": {"scenes": 2}}
@@ -87,7 +88,7 @@ def test_the_verb_edits_by_a_run(able: Path, pictures: Path, tmp_path: Path, cap
 
 @pytest.mark.parametrize(("source", "to", "message"), [
     ("nowhere.png", "a.png", "nowhere.png: no such file or folder"),
-    ("notes.txt", "a.png", "notes.txt: not a readable image"),
+    ("notes.txt", "a.png", "notes.txt: no picture"),
     ("high.png", "a.jpg", "a.jpg: expected a name that ends in .png"),
     ("high.png", "wide.jpg", "wide.jpg: exists already"),
     ("empty", "new", "empty: holds no image"),

@@ -203,6 +203,7 @@ def test_every_arm_judges_every_image_with_every_seed(done: Config) -> None:
     assert sizes.nunique() == 1 and len(sizes) == 2 * len(DEFAULT)
 
 
+@pytest.mark.slow
 def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) -> None:
     counts = {
         RARE: {"train": 6, "reserve": 0, "validation": 2, "test": 4},
@@ -220,6 +221,7 @@ def test_without_accepted_images_or_reserve_arms_are_left_out(tmp_path: Path) ->
     assert found["n"]["accepted"] == 0
 
 
+@pytest.mark.slow
 def test_finetuned_classifiers_take_the_same_road(tmp_path: Path) -> None:
     settings = {"evaluate": {**SMALL["evaluate"], "classifier": "finetune", "seeds": 1, "steps": 1, "batch_size": 4,
                              "beside": "augmented", "arms": ["augmented", "smote", "synthetic", "oracle"]}}  # fmt: skip

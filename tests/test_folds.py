@@ -325,6 +325,7 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(name): digest(path) for name, path in files.items() if not VOLATILE & set(name.parts)}
 
 
+@pytest.mark.slow
 def test_killed_in_every_part_and_continued_in_another_order_it_gives_the_same_files(
     traced: Any, place: Path, tmp_path: Path
 ) -> None:
@@ -345,6 +346,7 @@ def test_killed_in_every_part_and_continued_in_another_order_it_gives_the_same_f
     assert contents(tmp_path / ".cache") == contents(Path(config.outputs) / ".cache")
 
 
+@pytest.mark.slow
 def test_without_real_rare_images_what_needs_them_stands_aside(place: Path, tmp_path: Path) -> None:
     config = configured(place, tmp_path, rare_budget=0)
     settings = config.evaluate.model_copy(update={"beside": "real", "arms": ["real", "distance", "synthetic", "oracle"]})

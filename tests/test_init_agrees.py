@@ -78,6 +78,7 @@ def prepared_as_proposed(here, data):
 sizes_of_classes = st.dictionaries(st.sampled_from(NAMES), st.integers(0, 9), min_size=1, max_size=4)
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(sizes=sizes_of_classes, biggest=st.integers(10, 14))
 def test_of_an_image_folder(tmp_path_factory, capsys, sizes, biggest):

@@ -32,6 +32,7 @@ def looks(count):
     return np.stack([np.asarray(Image.fromarray(one).resize((64, 64))) for one in small])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [lambda count: np.zeros((count, 64, 64), np.uint8), looks])
 def test_near_duplicates_take_memory_in_proportion(make, monkeypatch):
     monkeypatch.setattr(duplicates, "CHUNK", 32)

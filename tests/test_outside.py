@@ -164,6 +164,7 @@ def test_metrics_that_are_none_are_refused_by_name(package: Path, tmp_path: Path
         evaluated(config)
 
 
+@pytest.mark.slow
 def test_a_classifier_of_ones_own_judges_every_arm_that_is_defined_for_it(package: Path, tmp_path: Path) -> None:
     arms = ["real", "weighted", "oversampled", "augmented", "turned", "focal", "mixup", "smote", "synthetic", "oracle"]
     config = run(tmp_path, classifier="toy_classifier:classify", arms=arms, portions=True)
@@ -249,6 +250,7 @@ def test_an_unknown_classifier_and_a_control_it_cannot_train_are_refused() -> No
         parse({**tree, "evaluate": {"beside": "smote"}})
 
 
+@pytest.mark.slow
 def test_the_examples_of_the_page_on_extending_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Followed as written: each file saved under its name, each entry point installed, each key set."""
     text = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()

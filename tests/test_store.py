@@ -119,6 +119,7 @@ _seen: set[str] = set()
 _quiet: list[str] = []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["model", "no model", "part"])
 def test_every_section_that_a_stage_reads_is_in_its_key(case: str, place: Path, tmp_path: Path) -> None:
     """Else runs that differ in it would take each other's work for their own."""
@@ -194,6 +195,7 @@ def test_other_code_shares_nothing_but_leaves_finished_runs_alone(
     assert "dataset" not in shared(one, two)
 
 
+@pytest.mark.slow
 def test_clean_frees_what_no_run_needs_and_nothing_else(place: Path, tmp_path: Path) -> None:
     one, two = (without_model(name, place, tmp_path, evaluate={"bootstrap": n}) for name, n in (("one", 20), ("two", 30)))
     run(one)
@@ -262,6 +264,7 @@ def _at_once(config: Config, moment: float) -> None:
         stage.finish(folder, {"stage": "filter"}, time.monotonic())
 
 
+@pytest.mark.slow
 def test_processes_that_start_a_run_at_once_do_each_stage_once(place: Path, tmp_path: Path) -> None:
     fork = multiprocessing.get_context("fork")
     for number in range(10):

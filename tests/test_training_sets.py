@@ -39,6 +39,7 @@ def test_an_image_counts_once_however_many_views_of_it_there_are(tmp_path: Path,
     assert np.abs(found["oracle"] - found["real"]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_fine_tuned_backbone_learns_from_symmetric_views_and_from_synthetic_images_by_their_weight(tmp_path: Path) -> None:
     """All of these are rare, so the more of them there are, and the more they count, the likelier rare is everywhere."""
     settings = {"classifier": "finetune", "steps": 2, "batch_size": 16}
