@@ -431,6 +431,7 @@ def of_run(root: Path, **evaluate: Any) -> tuple[Config, Any]:
     return config, json.loads((config.folder / "evaluate" / "metrics.json").read_text())
 
 
+@pytest.mark.slow
 def test_a_run_compares_the_two_chosen_ones(tmp_path: Path) -> None:
     config, found = of_run(tmp_path, arms=["real", "mirrored", "distance", "mirrored+distance", "synthetic", "oracle"])
     recall, choice = found["recall"], read_choice(config.folder / "classify")

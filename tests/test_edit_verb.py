@@ -48,6 +48,7 @@ def pictures(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_picture_is_edited_at_the_models_scale_and_says_how(able: Path, pictures: Path, tmp_path: Path) -> None:
     to = edit_images(str(able), pictures / "wide.jpg", "add a crack", tmp_path / "out.png", QUICK)
     with Image.open(to) as image:

@@ -64,6 +64,7 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_guides_method_and_estimator_work_from_another_package(guide: Path) -> None:
     tree = tiny.settings(tiny.photographs(guide / "data"), guide / "outputs", "embedded")
     tree["dataset"]["prompts"] = str(guide / "sharpness.yaml")

@@ -22,6 +22,8 @@ from synthimg.pipeline import run
 from synthimg.reading import parse
 from synthimg.tools.preview import MARGIN, preview_grid
 
+pytestmark = pytest.mark.slow
+
 METHODS = ["text", "image", "from_common", "controlnet", "inpaint", "transplant", "procedural"]
 KINDS = {"transplant": "compositeCapture", "procedural": "compositeSynthetic"}
 
@@ -80,7 +82,6 @@ def test_plan_matches_its_images_and_they_say_they_are_synthetic(finished: Confi
             assert f'digitalsourcetype/{kind}"' in image.info["XML:com.adobe.xmp"]
 
 
-@pytest.mark.slow
 def test_where_no_model_draws_none_is_trained_or_even_looked_for(folders: tuple[Path, Path], tmp_path: Path) -> None:
     tree = tiny.settings(folders[0], tmp_path, tmp_path / "no-such-base")
     tree["generate"] |= {"methods": {"text": 0, "transplant": 1, "procedural": 1}, "defects": "surface"}
@@ -136,7 +137,6 @@ def _naming(folder: Path, base: Path) -> list[Path]:
     return [path for path in folder.rglob("config.json") if str(base) in path.read_text()]
 
 
-@pytest.mark.slow
 def test_full_finetune_from_another_base_by_changing_base_alone(folders: tuple[Path, Path], tmp_path: Path) -> None:
     tree = tiny.settings(folders[0], tmp_path, "embedded")
     tree["finetune"] |= {"method": "full", "steps": 2}
@@ -162,7 +162,6 @@ def test_preview_draws_the_whole_grid_beside_the_stages(finished: Config, tmp_pa
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
 
 
-@pytest.mark.slow
 def test_same_seed_same_files(finished: Config, tmp_path: Path) -> None:
     again = finished.model_copy(update={"outputs": str(tmp_path)})
     run(again)

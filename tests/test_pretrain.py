@@ -19,6 +19,8 @@ from synthimg.core.files import digest
 from synthimg.diffusion import base, edits
 from synthimg.tools.edit import Strength, edit_images
 
+pytestmark = pytest.mark.slow
+
 QUICK = Strength(steps=1)
 
 
@@ -93,7 +95,6 @@ def test_a_finished_model_is_kept_and_gets_its_edit_adapter(recipe: Path, tmp_pa
     assert {path.name: digest(path) for path in (model / "edit").iterdir()} == again
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
 def test_compiled_training_goes_the_same_way(recipe: Path) -> None:
     work = recipe.parent / "work"

@@ -21,6 +21,8 @@ from synthimg.stages.finetune import finetune_model
 from synthimg.stages.generate import generate_images
 from synthimg.stages.prepare import prepare_dataset
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 STRENGTHS = [0.5, 0.9]
 METHODS = {"text": 1, "image": 1, "controlnet": 1, "inpaint": 1}
