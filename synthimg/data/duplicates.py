@@ -6,7 +6,7 @@ changes; a band-pass takes light and noise away; row and column means, which ans
 
 Each image's candidates are those nearest in the size of the pattern's Fourier coefficients, which a shift leaves as they
 are. A candidate is confirmed by the correlation at the best shift of up to 6 % of the side. It also has to stand out:
-where many images agree as well, it is their kind that they share. Measured on ELPV: docs/log.md.
+where many images agree as well, it is their kind that they share. Measured on ELPV: docs/experiments/index.md.
 """
 
 from __future__ import annotations
