@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from synthimg import cli, pipeline
+from synthimg.attributes import captions
 from synthimg.errors import UserError
 from synthimg.reading import parse
 
@@ -51,8 +52,9 @@ def place():
         (root / "out").mkdir()
         (root / "out").chmod(0o777)
         with not_root():
-            if not os.access(root / "d" / "rare" / "00.png", os.R_OK):
-                pytest.skip("another user cannot read temporary files here")
+            for file in (root / "d" / "rare" / "00.png", captions.find("generic")):
+                if not os.access(file, os.R_OK, effective_ids=True):
+                    pytest.skip(f"another user cannot read {file}")
         prepare_dataset(settings(root, outputs=str(root / "warm")))  # imports what this user alone may read
         yield root
 
