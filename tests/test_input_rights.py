@@ -51,8 +51,9 @@ def place():
             Image.fromarray(small).resize((32, 32)).save(file)
         (root / "out").mkdir()
         (root / "out").chmod(0o777)
+        needed = [root / "d" / "rare" / "00.png", captions.find("generic")]
         with not_root():
-            for file in (root / "d" / "rare" / "00.png", captions.find("generic")):
+            for file in needed:
                 if not os.access(file, os.R_OK, effective_ids=True):
                     pytest.skip(f"another user cannot read {file}")
         prepare_dataset(settings(root, outputs=str(root / "warm")))  # imports what this user alone may read
