@@ -142,7 +142,8 @@ def test_both_pictures_of_a_pair_are_mirrored_together(lessons: edits.Lessons) -
     assert seen.sum() > 150 and torch.equal(latents[seen], starts[seen])
 
 
-@pytest.mark.parametrize("method", ["lora", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "full"])
 def test_what_is_saved_opens_in_diffusers_pipeline(place: Path, tmp_path: Path, method: str) -> None:
     config = configured(place, tmp_path, method=method)
     prepare_dataset(config)

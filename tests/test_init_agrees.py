@@ -109,6 +109,7 @@ def tables(draw):
     return frame
 
 
+@pytest.mark.slow
 @settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(frame=tables(), ending=st.sampled_from(["metadata.csv", "all.csv", "all.tsv", "all.parquet"]))
 def test_of_a_table(tmp_path_factory, capsys, frame, ending):
