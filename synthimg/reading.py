@@ -51,6 +51,16 @@ def load_config(path: str | Path, overrides: list[str] | tuple[str, ...] = ()) -
     return parse(tree, where=str(path))
 
 
+def config_of(run: Path) -> Config:
+    """The configuration that a run recorded, in the run's present place.
+
+    Raises:
+        UserError: the file is none of this program's.
+    """
+    recorded = run / "config.yaml"
+    return parse({**yaml.safe_load(recorded.read_text()), "outputs": str(run.resolve().parent)}, str(recorded))
+
+
 def parse(tree: dict[str, Any], where: str = "config") -> Config:
     """Check a tree of plain values against the schema."""
     try:

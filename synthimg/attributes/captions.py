@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import yaml
@@ -195,6 +195,11 @@ def describe(prompts: Prompts, number: int, label: str, chosen: dict[str, str]) 
     return caption(template, prompts.labels.get(label, label), words(prompts, chosen))
 
 
+def held(prompts: Prompts, record: Mapping[Any, Any]) -> dict[str, str]:
+    """The categories that a record has."""
+    return {name: str(record[f"attribute.{name}"]) for name in prompts.attributes if record[f"attribute.{name}"]}
+
+
 def wordings(prompts: Prompts, name: str, value: str) -> list[str]:
     """Templates of the instruction towards a value of an attribute, or towards a label (`name` is then LABEL)."""
     found = [*prompts.edits.get(name, []), *prompts.edits.get(f"{name}.{value}", [])]
@@ -213,11 +218,11 @@ def instruction(prompts: Prompts, number: int, name: str, value: str, chosen: di
     Raises:
         UserError: the prompts file has no instruction for it.
     """
-    templates = wordings(prompts, name, value)
-    if not templates:
+    phrases = wordings(prompts, name, value)
+    if not phrases:
         raise UserError(f"edits: the prompts file has no instruction for {name} '{value}'; add one under edits.{name}")
     label, chosen = (value, chosen) if name == LABEL else (label, {**chosen, name: value})
-    return caption(templates[number % len(templates)], prompts.labels.get(label, label), words(prompts, chosen))
+    return caption(phrases[number % len(phrases)], prompts.labels.get(label, label), words(prompts, chosen))
 
 
 def record_caption(prompts: Prompts, identity: str, label: str, chosen: dict[str, str]) -> str:

@@ -25,7 +25,7 @@ import yaml
 
 from ..config import PARTS, Config
 from ..errors import UserError
-from .files import digest, kept_array, part_of, write_bytes, write_json
+from .files import CACHE, digest, kept_array, part_of, write_bytes, write_json
 
 PACKAGES = ("synthimg", "torch", "torchvision", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow")
 VOLATILE = ("manifest.json", "timing.json", "content.parquet", "logs", "checkpoints")
@@ -111,6 +111,11 @@ def kept(file: Path, make: Callable[[], Any]) -> Any:
         return kept_array(file, make)
     with alone(file.parent / "locks" / hashlib.sha256(file.name.encode()).hexdigest()[:2]):
         return kept_array(file, make)
+
+
+def cache_of(config: Config) -> Path:
+    """The folder for what is found by content, which all runs of an outputs folder share."""
+    return config.root.parent / CACHE
 
 
 def flat(tree: Any, prefix: str = "") -> dict[str, str]:

@@ -21,7 +21,6 @@ from tqdm import tqdm
 from ..config import Config
 from ..core import stage
 from ..core.device import CPU, choose_device
-from ..core.files import CACHE
 from ..core.seeds import derive
 from ..data.prepared import Prepared
 from ..metrics.recall import Array, threshold_at
@@ -85,7 +84,7 @@ def one_class_score(config: Config, data: Prepared, which: Literal["distance", "
     if which == "distance":
         features = real_features(config, data)
         return neighbour_distance(features[known[ordinary]], features[judged])
-    folder, device = config.root.parent / CACHE / "features", choose_device(config.device)
+    folder, device = stage.cache_of(config) / "features", choose_device(config.device)
     seed = derive(config.seed, "patches")
     remember = partial(memory_bank, data.pixels, known[ordinary], device, seed)
     bank = kept(folder, (np.array(seed), *chunks(data.pixels, known[ordinary])), remember)

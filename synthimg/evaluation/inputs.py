@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from ..config import Config
 from ..core.device import choose_device
-from ..core.files import CACHE
 from ..core.seeds import derive
+from ..core.stage import cache_of
 from ..data.generated import pictures, plan
 from ..data.prepared import Prepared
 from ..vision.features import Extractor, Features, Pixels, cached, chunks
@@ -55,7 +55,7 @@ def views_of(config: Config, data: Prepared, rows: Rows) -> list[Iterator[Pixels
 
 def features_of(config: Config, parts: Iterable[Pixels], extractor: Extractor = "efficientnet-lite0") -> Features:
     """Features of images, kept in the outputs folder: whatever meets the same images finds them there."""
-    folder, device = config.root.parent / CACHE / "features", choose_device(config.device)
+    folder, device = cache_of(config) / "features", choose_device(config.device)
     # the filter, whose key has no section `evaluate`, asks for the other extractor
     weights = config.evaluate.inception_weights if extractor == "inception" else None
     return cached(parts, folder, extractor, device, weights)

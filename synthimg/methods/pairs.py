@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -82,7 +82,7 @@ def of_method(material: Material, name: str, count: int) -> Pairs:
     grounds = prepared.frame.iloc[studio.records(rows["ground"])].to_dict("records")
     asked = [Asked(captions.LABEL, rare if add else str(own["label"])) for add, own in zip(added, grounds, strict=True)]
     texts = [
-        captions.instruction(prompts, derive(wish.seed, "wording"), *each, _categories(prompts, own))
+        captions.instruction(prompts, derive(wish.seed, "wording"), *each, captions.held(prompts, own))
         for wish, each, own in zip(wishes, asked, grounds, strict=True)
     ]
     shown = rows.reindex(columns=["source", "ground", "like"], fill_value="").itertuples(index=False)
@@ -149,7 +149,7 @@ def _changes(material: Material, tries: int) -> Iterator[Change]:
         back = random.random() < 0.5
         asked = Asked(name, str(own) if back else value)
         text = captions.instruction(
-            prompts, derive(seed, "wording"), *asked, _categories(prompts, record.to_dict()), str(record["label"])
+            prompts, derive(seed, "wording"), *asked, captions.held(prompts, record), str(record["label"])
         )
         before, after = (changed, picture) if back else (picture, changed)
         yield Change(before, after, asked, text, str(record["id"]))
@@ -162,8 +162,3 @@ def measured(prompts: captions.Prompts, picture: NDArray[np.uint8]) -> dict[str,
         name: captions.categories(prompts.attributes[name], values[estimator])[0]
         for name, estimator in prompts.estimators.items()
     }
-
-
-def _categories(prompts: captions.Prompts, record: dict[Any, Any]) -> dict[str, str]:
-    """The categories that a record has."""
-    return {name: str(record[f"attribute.{name}"]) for name in prompts.attributes if record[f"attribute.{name}"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -65,19 +65,20 @@ def masked_rare(material: Material) -> list[str]:
 
 def draw(batch: pd.DataFrame, studio: Studio) -> NDArray[np.uint8]:
     """One picture [R, R, 3] per row."""
-    rows = zip(studio.pixels(batch["ground"]), batch["defects"], batch["seed"], batch["like"], strict=True)
     row_of = studio.prepared.row_of()
-    pictures = [
-        damaged(ground, defects, seed, measured(studio.prepared, row_of[like]) if like else None)
-        for ground, defects, seed, like in rows
-    ]
-    return np.stack([picture for picture in pictures if picture is not None])  # all: the plan has tried them
+    return np.stack([drawn(studio.prepared, row_of, planned, planned["seed"]) for planned in batch.to_dict("records")])
 
 
-def measured(prepared: Prepared, row: int) -> Measures:
-    """What the defect of a real image measures."""
-    assert prepared.masks is not None  # the plan names no other image
-    return measures(prepared.pixels[row], prepared.masks[row] > 0)
+def drawn(prepared: Prepared, row_of: dict[str, int], planned: Mapping[Any, Any], seed: int) -> NDArray[np.uint8]:
+    """The picture [R, R, 3] of what `plan` gave for a wish of this seed."""
+    like = None
+    if planned["like"]:
+        assert prepared.masks is not None  # else the plan names no image
+        row = row_of[planned["like"]]
+        like = measures(prepared.pixels[row], prepared.masks[row] > 0)
+    picture = damaged(prepared.pixels[row_of[planned["ground"]]], planned["defects"], seed, like)
+    assert picture is not None  # the plan has tried it
+    return picture
 
 
 def damaged(

@@ -49,13 +49,8 @@ def lessons(material: Material, count: int) -> tuple[NDArray[np.uint8], list[str
     row_of, rare = prepared.row_of(), config.dataset.rare_class
     pictures, texts = [], []
     for wish, columns in zip(wishes, planned, strict=True):
-        row = row_of[columns["ground"]]
-        like = procedural.measured(prepared, row_of[columns["like"]]) if columns["like"] else None
-        picture = procedural.damaged(prepared.pixels[row], columns["defects"], wish.seed, like)
-        assert picture is not None  # the plan has tried it
-        record = prepared.frame.iloc[row]
-        cell = {name: record[f"attribute.{name}"] for name in prompts.attributes if record[f"attribute.{name}"]}
-        pictures.append(picture)
+        cell = captions.held(prompts, prepared.frame.iloc[row_of[columns["ground"]]])
+        pictures.append(procedural.drawn(prepared, row_of, columns, wish.seed))
         texts.append(captions.describe(prompts, wish.number, rare, cell))
     return np.stack(pictures), texts
 

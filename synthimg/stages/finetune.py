@@ -106,9 +106,9 @@ def _train_parts(config: Config, folder: Path, prepared: Prepared) -> dict[str, 
     """Train what is not in the folder yet, one part after another; returns facts for the manifest."""
     accelerator = accelerator_for(config, folder)
     pipeline, rows = base.load(config.base, accelerator.device), training_rows(prepared, config)
-    cached = _cache(config, prepared, rows, pipeline, accelerator)
     if config.finetune.edits:
         edits.check(pipeline, config.base)
+    cached = _cache(config, prepared, rows, pipeline, accelerator)
     facts = {
         "images": len(rows),
         "precision": accelerator.mixed_precision,
@@ -176,7 +176,7 @@ def _edit(training: Training) -> Part:
     _hasten(training, pipeline.unet, settings.edit_steps)
     pairs = all_pairs(Material(config, prompts_of(config), training.prepared))
     with accelerator.main_process_first():
-        taught = edits.lessons(pipeline, pairs, settings.flip, Path(config.outputs) / files.CACHE)
+        taught = edits.lessons(pipeline, pairs, settings.flip, stage.cache_of(config))
     schedule = base.training_schedule(pipeline.scheduler)
     objective = edits.editing(schedule, taught, settings, accelerator)
     save = partial(edits.save, pipeline, settings)
@@ -231,7 +231,7 @@ def _with_conditions(training: Training) -> Cached:
 
 def _cache(config: Config, prepared: Prepared, rows: np.ndarray, pipeline: Any, accelerator: Accelerator) -> Cached:
     """The images to train on: the rows given, and the drawn pictures that join them, if there are any."""
-    folder, flip, rare = config.root.parent / files.CACHE, config.finetune.flip, config.dataset.rare_class
+    folder, flip, rare = stage.cache_of(config), config.finetune.flip, config.dataset.rare_class
     frame = prepared.frame.iloc[rows]
     labels, told = list(frame["label"]), list(frame["caption"])
     with accelerator.main_process_first():

@@ -25,7 +25,7 @@ from ..data import consent, generated
 from ..data.prepared import load
 from ..errors import UserError
 from ..evaluation.results_file import read_results
-from ..reading import parse
+from ..reading import config_of
 from ..reporting.wording import verdict_on
 from ..stages.filter import filter_images
 from ..stages.finetune import finetune_model
@@ -98,8 +98,7 @@ def _config_of(run: Path) -> Config:
     recorded = run / "config.yaml"
     if not recorded.exists():
         raise UserError(f"{recorded}: no such file; {run} is not a run whose images have been filtered")
-    tree = yaml.safe_load(recorded.read_text())
-    config = parse({**tree, "outputs": str(run.resolve().parent)}, where=str(recorded))
+    config = config_of(run)
     if len(config.parts) > 1:
         if config.name != run.resolve().name:
             raise UserError(f"{run}: is the run {config.name} under another name; name the folder {config.name} again")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm.auto import tqdm
@@ -22,7 +21,7 @@ from ..data.walk import is_picture
 from ..diffusion import base, edits, sample
 from ..errors import UserError
 from ..methods.studio import fine_tuned
-from ..reading import parse
+from ..reading import config_of
 
 GRID = 8
 """Sides of edited pictures are multiples of it: what the autoencoder takes for one place."""
@@ -50,7 +49,7 @@ def edit_images(model: str, source: Path, instruction: str, to: Path, how: Stren
     Raises:
         UserError: the model cannot edit, `to` is there already or is no PNG, or a picture cannot be read.
     """
-    source, to = Path(source), Path(to)
+    source, to = files.expanded(source), files.expanded(to)
     pictures = _pictures(source)
     if to.exists():
         raise UserError(f"{to}: exists already; nothing was changed, choose another name")
@@ -127,10 +126,10 @@ def editor(model: str) -> tuple[Any, int]:
     Raises:
         UserError: the model cannot edit, or is none.
     """
-    recorded = Path(model) / "config.yaml"
-    if recorded.exists():
-        config = parse({**yaml.safe_load(recorded.read_text()), "outputs": str(Path(model).resolve().parent)}, str(recorded))
-        return fine_tuned(config, _model_of(config, Path(model)), edits.adapt), config.resolution
+    run = files.expanded(model)
+    if (run / "config.yaml").exists():
+        config = config_of(run)
+        return fine_tuned(config, _model_of(config, run), edits.adapt), config.resolution
     if edits.own_editor(model) is None:
         raise UserError(
             f"base '{model}': has no model that edits (a folder {edits.FOLDER}/); name a run that was fine-tuned with "
