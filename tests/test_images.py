@@ -75,12 +75,12 @@ def test_masks(tmp_path):
     palette.save(tmp_path / "palette.png")
     Image.fromarray(shape).save(tmp_path / "ones.png")
     Image.fromarray(shape * 255).save(tmp_path / "noisy.jpg", quality=40)
-    ones = masks.read_mask(tmp_path / "ones.png", 20, "stretch", (20, 10))
+    ones = masks.load(tmp_path / "ones.png", (20, 10)).square(20, "stretch")
     assert set(np.unique(ones)) == {0, 255} and (ones > 0).mean() == pytest.approx(shape.mean())
-    assert ((masks.read_mask(tmp_path / "palette.png", 20, "stretch", (20, 10)) == 0) == (ones > 0)).all()
-    assert ((masks.read_mask(tmp_path / "noisy.jpg", 20, "stretch", (20, 10)) > 0) == (ones > 0)).mean() > 0.95
+    assert ((masks.load(tmp_path / "palette.png", (20, 10)).square(20, "stretch") == 0) == (ones > 0)).all()
+    assert ((masks.load(tmp_path / "noisy.jpg", (20, 10)).square(20, "stretch") > 0) == (ones > 0)).mean() > 0.95
     with pytest.raises(images.UnreadableError, match="mask of 20 x 10"):
-        masks.read_mask(tmp_path / "ones.png", 20, "stretch", (10, 20))
+        masks.load(tmp_path / "ones.png", (10, 20)).square(20, "stretch")
 
 
 def texture(seed):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from synthimg.core import templates
 from synthimg.data import images, inspection, masks, twins
 
 SIDE = 64
@@ -226,3 +227,9 @@ def test_two_levels_are_told_by_the_pixels() -> None:
     assert [masks.has_two_levels(rgb(one)) for one in (255 * ellipse(), 255 * crack(), 0 * ellipse(), photograph)] == [
         True, True, True, False]  # fmt: skip
     assert not masks.has_two_levels(rgb(np.full((SIDE, SIDE), 128))) and not masks.has_two_levels(rgb(photograph / 3))
+
+
+def test_braces_in_a_folders_name_are_no_field_of_the_template():
+    assert twins.template("a/x.jpg", "m{1}/a/x.png") == "m{{1}}/{stem}.png"
+    assert templates.fill("m{{1}}/{stem}.png", {"stem": "a/x"}) == "m{1}/a/x.png"
+    assert twins.template("a/x.jpg", "a/x2.png") is None is twins.template("a/x.jpg", "b/y.png")

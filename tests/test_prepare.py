@@ -176,6 +176,6 @@ def test_lesion_size_agrees_with_the_experts_masks():
         pytest.skip("HAM10000 is not beside this repository (shared/data/ham10000)")
     names = [path.stem for path in sorted((HAM / "images").glob("*.jpg"))[::200]]
     pixels = np.stack([images.square(images.read(HAM / "images" / f"{name}.jpg"), 64, "crop") for name in names])
-    drawn = [masks.read_mask(HAM / "masks" / f"{name}_segmentation.png", 64, "crop", (200, 150)) for name in names]
+    drawn = [masks.load(HAM / "masks" / f"{name}_segmentation.png", (200, 150)).square(64, "crop") for name in names]
     size = estimators.measure(pixels, ["lesion_size"])["lesion_size"]
     assert np.corrcoef(size, [(mask > 0).mean() for mask in drawn])[0, 1] > 0.75

@@ -57,6 +57,11 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return "".join(text if name is None else values[name] for text, name in split(template))
 
 
+def escaped(text: str) -> str:
+    """The template that is filled with this very text."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def padded(name: str) -> tuple[str, int]:
     """A field's name and the width to which its whole numbers are filled with zeros; width 0 for a plain name.
 

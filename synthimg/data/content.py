@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import blake2b, file_digest
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from tqdm import tqdm
 
 STATE = ["size", "mtime_ns", "ctime_ns", "inode"]
 """While these are equal, nobody has written to a file: programs can set back its `mtime`, but not its `ctime`."""
-
-
 MOST = 2**63 - 1
 """Some file systems number their files beyond what int64 holds."""
+hashed = partial(blake2b, digest_size=16)
+"""What a file's bytes are digested by, wherever they are read."""
 
 
 def state(path: Path) -> tuple[int, int, int, int]:
@@ -41,7 +42,7 @@ def digest(path: Path) -> str:
         return ""
     try:
         with path.open("rb") as file:
-            return file_digest(file, lambda: blake2b(digest_size=16)).hexdigest()
+            return file_digest(file, hashed).hexdigest()
     except (OSError, ValueError):
         return ""
 

@@ -58,7 +58,7 @@ def decode_all(
 
     Args:
         usable: columns `path`, `mask`.
-        states: int64 [N, 8], the state of each picture and mask, see `content.state`.
+        states: int64 [N, 2, 4], the state of each picture and mask, see `content.state`.
     """
     mine = checkpoints / sha256(repr(wanted).encode()).hexdigest()[:16]
     for other in checkpoints.glob("*"):
@@ -81,12 +81,13 @@ def decode_all(
 def _decode(root: Path, job: Job, config: Config) -> Decoded:
     """One record, or why its picture cannot be read."""
     path, mask = job
+    picture: Opened | str
     try:
-        opened = open_record(root, path, mask, config.resolution, config.dataset.fit)
+        picture = open_record(root, path, mask, config.resolution, config.dataset.fit)
+        digest, of_mask = picture.facts.digest, picture.facts.mask_digest
     except UnreadableError as error:
-        return Decoded(path, (content.digest(root / path), content.digest(root / mask) if mask else ""), str(error))
-    facts = opened.facts
-    return Decoded(path, (facts.digest, facts.mask_digest or (content.digest(root / mask) if mask else "")), opened)
+        picture, digest, of_mask = str(error), content.digest(root / path), ""
+    return Decoded(path, (digest, of_mask or (content.digest(root / mask) if mask else "")), picture)
 
 
 def _is_whole(folder: Path, states: np.ndarray) -> bool:

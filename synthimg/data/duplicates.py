@@ -12,7 +12,6 @@ where many images agree as well, it is their kind that they share. Measured on E
 from __future__ import annotations
 
 from collections.abc import Iterator
-from hashlib import blake2b
 
 import numpy as np
 import pandas as pd
@@ -21,6 +20,7 @@ from scipy import fft, ndimage
 from tqdm import tqdm
 
 from ..core.files import rows_of
+from .content import hashed
 
 SIDE = 64
 SHIFT = 4
@@ -64,9 +64,7 @@ def near(thumbnails: np.ndarray, least: float) -> np.ndarray:
         int64 [M, 2], each pair once, first < second. Of n equal thumbnails the first is paired with each of the others.
     """
     looks = (rows_of(thumbnails, some) for some in _slices(len(thumbnails), CHUNK, "equal ones"))
-    member, _ = pd.factorize(
-        np.array([blake2b(one.tobytes(), digest_size=16).hexdigest() for chunk in looks for one in chunk], object)
-    )
+    member, _ = pd.factorize(np.array([hashed(one.tobytes()).hexdigest() for chunk in looks for one in chunk], object))
     first = np.unique(member, return_index=True)[1]
     leader = first[member]
     repeated = np.flatnonzero(leader != np.arange(len(leader)))

@@ -7,7 +7,6 @@ import struct
 import warnings
 from contextlib import suppress
 from functools import cache
-from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,12 +15,13 @@ import numpy as np
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from .colour import to_rgb, to_srgb
+from .content import hashed
 
 MAX_PIXELS = 100_000_000
 """Larger images are set aside: decoded, they would take more than 300 MB."""
 MAX_BYTES = 4 * MAX_PIXELS
 """Larger files are set aside before they are read."""
-NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PDF", "WMF"}
+NO_PICTURES = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
 """Formats that Pillow knows but does not decode itself: EPS, for one, would start a program of its own."""
 PNG = b"\x89PNG\r\n\x1a\n"
 PIXELS, METADATA = {b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"}, {b"eXIf", b"iCCP"}
@@ -96,7 +96,7 @@ def decode(path: Path) -> Decoded:
         UnreadableError: as `load`.
     """
     data = _read_bytes(path)
-    digest = blake2b(data, digest_size=16).hexdigest()
+    digest = hashed(data).hexdigest()
     try:
         return Decoded(*_decode(data), digest)
     except UnreadableError:
@@ -117,7 +117,7 @@ def size(path: Path) -> tuple[int, int]:
     """
     try:
         _check_file(path)
-        with Image.open(path, formats=_formats()) as file:
+        with Image.open(path, formats=formats()) as file:
             if not file.width * file.height:
                 raise UnreadableError("no pixels")
             return file.size
@@ -148,7 +148,7 @@ def _read_bytes(path: Path) -> bytes:
 def _decode(data: bytes) -> tuple[Image.Image, frozenset[Remark], bool]:
     remarks: set[Remark] = set()
     try:
-        with Image.open(BytesIO(data), formats=_formats()) as file:
+        with Image.open(BytesIO(data), formats=formats()) as file:
             if file.width * file.height > MAX_PIXELS:
                 raise UnreadableError(f"too large: {file.width} x {file.height} pixels")
             several = _has_several_frames(file)
@@ -175,7 +175,8 @@ def _decode(data: bytes) -> tuple[Image.Image, frozenset[Remark], bool]:
 
 
 @cache
-def _formats() -> list[str]:
+def formats() -> list[str]:
+    """The formats that are read, by Pillow's names."""
     Image.init()
     return [name for name in Image.ID if name not in NO_PICTURES]
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import pandas as pd
 
-from .suspicions import Suspicion
-
-Severity = Literal["note", "warning"]
+from .suspicions import Severity, Suspicion
 
 TINY = 4
 """A picture is tiny if the side that is enlarged to the resolution is shorter than the resolution by this factor."""

@@ -78,15 +78,6 @@ def load(path: Path, like: tuple[int, int], turned: bool = False) -> Mask:
     return Mask(object_of(mask), mask.digest, size)
 
 
-def read_mask(path: Path, resolution: int, how: Fit, like: tuple[int, int]) -> np.ndarray:
-    """A mask file as uint8 [resolution, resolution], 255 where the object is (see `object_of`).
-
-    Raises:
-        UnreadableError: as `load`.
-    """
-    return load(path, like).square(resolution, how)
-
-
 def object_of(mask: Decoded) -> np.ndarray:
     """Where a decoded mask shows an object, bool [H, W].
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -93,7 +92,7 @@ def _image_folder(folder: Path, tree: walk.Tree) -> pd.DataFrame:
     empty = sorted(set(classes) - {label for _, label in rows})
     rows += [("", label) for label in empty]  # so that `make_records` can refuse it, unless dataset.classes leaves it out
     frame = pd.DataFrame(rows, columns=["file_name", "label"], dtype=str).sort_values("file_name", ignore_index=True)
-    return frame.assign(stem=[os.path.splitext(name)[0] for name in frame["file_name"]])
+    return frame.assign(stem=[walk.stem(name) for name in frame["file_name"]])
 
 
 def make_records(source: Source, dataset: Dataset, columns: tuple[str, ...] = ()) -> pd.DataFrame:

@@ -15,10 +15,13 @@ UNREADABLE, ALIKE, FEW = 0.05, 0.8, 10
 """Shares of a class from which its unreadable pictures and its near duplicates are told, and the size that a class needs."""
 
 
+Severity = Literal["note", "warning"]
+
+
 class Suspicion(NamedTuple):
     """Something about a data set that is probably wrong, though it can be read."""
 
-    severity: Literal["note", "warning"]
+    severity: Severity
     """`--strict` refuses warnings."""
     kind: str
     """Short, stable name, such as "masks as images"."""
@@ -42,6 +45,32 @@ def refuse(found: Sequence[Suspicion]) -> None:
     if warnings:
         raise UserError(f"dataset.strict: refuses {len(warnings)} warning{'s' * (len(warnings) > 1)}:\n  "
                         + "\n  ".join(warnings))  # fmt: skip
+
+
+class Hit(NamedTuple):
+    """A class of which some pictures are hit by something."""
+
+    label: str
+    hits: int
+    total: int
+    first: str
+    """The path of the first of them."""
+
+    @property
+    def words(self) -> str:
+        return f"{self.hits} of {self.total} pictures of '{self.label}'"
+
+
+def by_class(frame: pd.DataFrame, rows: np.ndarray) -> list[Hit]:
+    """The classes that have some of these pictures, in alphabetical order.
+
+    Args:
+        frame: columns `path`, `label`.
+        rows: bool [N].
+    """
+    totals = frame["label"].value_counts()
+    return [Hit(str(label), len(own), int(totals[label]), own["path"].iloc[0])
+            for label, own in frame[rows].groupby("label")]  # fmt: skip
 
 
 def equal_pictures(frame: pd.DataFrame) -> list[Suspicion]:
@@ -93,15 +122,11 @@ def unreadable(labels: Sequence[str], read: np.ndarray, paths: Sequence[str]) ->
         labels, paths: of all records.
         read: bool [N].
     """
-    lost = pd.DataFrame({"label": labels, "path": paths, "lost": ~read})
-    found = []
-    for label, own in lost.groupby("label"):
-        count = int(own["lost"].sum())
-        if count > UNREADABLE * len(own):
-            found.append(Suspicion("warning", "unreadable pictures",
-                f"{count} of {len(own)} pictures of '{label}' cannot be read: the first is "
-                f"{own['path'][own['lost']].iloc[0]}; the reasons are in excluded.csv"))  # fmt: skip
-    return found
+    return [
+        Suspicion("warning", "unreadable pictures",
+                  f"{hit.words} cannot be read: the first is {hit.first}; the reasons are in excluded.csv")
+        for hit in by_class(pd.DataFrame({"label": labels, "path": paths}), ~read) if hit.hits > UNREADABLE * hit.total
+    ]  # fmt: skip
 
 
 def alike(frame: pd.DataFrame, pairs: np.ndarray) -> list[Suspicion]:
@@ -133,9 +158,5 @@ def one_colour(frame: pd.DataFrame, plain: np.ndarray) -> list[Suspicion]:
         frame: columns `path`, `label`.
         plain: bool [N].
     """
-    found = []
-    for label, own in frame[plain].groupby("label"):
-        total = int((frame["label"] == label).sum())
-        found.append(Suspicion("warning", "pictures of one colour",
-            f"{len(own)} of {total} pictures of '{label}' show one colour: the first is {own['path'].iloc[0]}"))  # fmt: skip
-    return found
+    return [Suspicion("warning", "pictures of one colour", f"{hit.words} show one colour: the first is {hit.first}")
+            for hit in by_class(frame, plain)]  # fmt: skip

@@ -9,6 +9,8 @@ from pathlib import PurePosixPath
 import numpy as np
 import pandas as pd
 
+from ..core import templates
+from . import walk
 from .masks import has_two_levels
 from .suspicions import Suspicion
 
@@ -87,7 +89,7 @@ def key(path: str) -> str:
 
 def template(image: str, mask: str) -> str | None:
     """The `dataset.mask` of an image folder that leads from an image to its mask; its rows have `stem` and `file_name`."""
-    stem = image.removesuffix(PurePosixPath(image).suffix)
-    if stem in mask and not mask.partition(stem)[2][:1].isalnum():
-        return mask.replace(stem, "{stem}", 1)
+    before, stem, after = mask.partition(walk.stem(image))
+    if stem and not after[:1].isalnum():
+        return f"{templates.escaped(before)}{{stem}}{templates.escaped(after)}"
     return None

@@ -13,10 +13,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from ..errors import UserError
+from .images import formats
 from .suspicions import Suspicion
 
-NO_PICTURES = {"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR", "IPTC"}
-"""Formats that Pillow names but does not decode itself: drawings, films, measurements, captions."""
 SYSTEM = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__", "@eadir", "#recycle", "@recycle",
           "lost+found", "$recycle.bin", "system volume information", "node_modules"}  # fmt: skip
 """Names, in lower case, of what systems and tools leave behind, beside the hidden ones."""
@@ -210,8 +209,7 @@ def suffixes() -> frozenset[str]:
 
 @cache
 def _formats() -> frozenset[str]:
-    Image.init()
-    return frozenset({*Image.OPEN, "MPO"} - NO_PICTURES)  # MPO opens as JPEG
+    return frozenset({*formats(), "MPO"} - {"IPTC"})  # MPO opens as JPEG; a file of captions is no picture
 
 
 def is_picture(name: str) -> bool:
@@ -221,6 +219,11 @@ def is_picture(name: str) -> bool:
 
 def _suffix(name: str) -> str:
     return os.path.splitext(name)[1].lower()
+
+
+def stem(name: str) -> str:
+    """A file's path without its suffix: the field `stem` of an image folder's rows."""
+    return os.path.splitext(name)[0]
 
 
 def shown(path: str) -> str:

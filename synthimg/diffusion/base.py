@@ -23,7 +23,6 @@ from .speed import decode_batch, decode_half, lay_out
 EMBEDDED = Path(__file__).parents[1] / "base_model"
 READ = (".safetensors", ".json", ".txt")
 """What is read of a base."""
-FAMILIES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
 
 
 class Prompts(NamedTuple):
@@ -68,7 +67,7 @@ def load(base: str, device: torch.device) -> Any:
         if path and path.is_file():
             reason += f"; its configuration is looked for in {path.with_suffix('')}, else on the hub"
         raise UserError(f"base '{base}': cannot be loaded: {reason}") from error
-    if not isinstance(pipeline, FAMILIES):
+    if not isinstance(pipeline, kinds.FAMILIES):
         raise UserError(f"base '{base}': is a {type(pipeline).__name__}; {kinds.WANTED}")
     pipeline.set_progress_bar_config(disable=True)
     pipeline.vae.to(memory_format=torch.channels_last)  # its convolutions run a quarter faster so, in the same precision

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors import SafetensorError, safe_open
 
-FAMILIES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+FAMILIES = (StableDiffusionPipeline, StableDiffusionXLPipeline)
 WANTED = "expected Stable Diffusion 1.x, 2.x or XL"
 PARTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 """The parts of a base that have weights and are used."""
@@ -71,7 +72,7 @@ def _fault_of_folder(folder: Path) -> str | None:
         family, parts = tree.get("_class_name"), [part for part in PARTS if (tree.get(part) or [None])[0]]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         return f"its model_index.json cannot be read: {' '.join(str(error).split())}"
-    if family not in FAMILIES:
+    if family not in {known.__name__ for known in FAMILIES}:
         return f"is a {family}; {WANTED}"
     return next((fault for part in parts if (fault := _fault_of_part(folder / part))), None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -18,6 +17,7 @@ from ..errors import UserError
 from ..reading import parse
 from ..stages.prepare import dealt_out
 from . import proposals
+from .proposals import quoted
 
 LABELS = ("label", "class", "category", "diagnosis", "dx", "target", "y")
 GROUPS = re.compile(
@@ -217,11 +217,6 @@ def image_template(source: records.Source) -> str | None:
                 if known and (place.endswith(known) or file.stem == known):
                     return place.replace(first[column], f"{{{column}}}") if first[column] in place else None
     return None
-
-
-def quoted(text: str) -> str:
-    """A text as YAML reads it back."""
-    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
 
 
 def _text(seen: Seen, folds: int, rare: str) -> str:

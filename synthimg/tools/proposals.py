@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from ..data import cropped, images, masks, twins
+from ..core import templates
+from ..data import cropped, images, masks, twins, walk
 from ..data.images import Fit, UnreadableError
 
 LOOKED_AT = 200
 """Pictures that are opened."""
+
+
+def quoted(text: str) -> str:
+    """A text as YAML reads it back."""
+    return "'" + text.replace("'", "''") + "'" if text.isprintable() else json.dumps(text)
 
 
 class Proposal(NamedTuple):
@@ -27,7 +34,7 @@ class Proposal(NamedTuple):
     @property
     def lines(self) -> list[str]:
         """Of the configuration; none where the defaults serve."""
-        found = [f"  mask: '{self.mask}'  # they lie among the images"] if self.mask else []
+        found = [f"  mask: {quoted(self.mask)}  # they lie among the images"] if self.mask else []
         if self.fit != "crop":
             found.append(f"  fit: {self.fit}  # a crop to the centre would cut much away")
         return found
@@ -41,8 +48,7 @@ def propose(root: Path, paths: Sequence[str], is_table: bool) -> Proposal:
         is_table: a table says itself which of its files are images.
     """
     template = None if is_table else _mask_template(root, paths)
-    stems = [path.removesuffix(PurePosixPath(path).suffix) for path in paths]
-    named = [template.format(stem=stem) if template else "" for stem in stems]
+    named = [templates.fill(template, {"stem": walk.stem(path)}) if template else "" for path in paths]
     is_image = ~twins.masks_of_others(pd.DataFrame({"path": paths, "mask": named}))
     rows = np.flatnonzero(is_image)
     sizes, kept = [], []
