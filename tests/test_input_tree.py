@@ -1,12 +1,10 @@
 """Every file of a data set is met once, and what became of it is told."""
 
-import json
 import os
 import shutil
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import tiny
@@ -14,21 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from synthimg.attributes import captions
 from synthimg.config import Dataset
-from synthimg.core import files
 from synthimg.data import account, locate, records, spelling, walk
-from synthimg.diffusion import base
 from synthimg.errors import UserError
-from synthimg.reading import parse
-from synthimg.stages.prepare import prepare_dataset
-from synthimg.vision import backbone
-
-
-def make(root, *names):
-    for name in names:
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
 
 
 def dataset(path, **keys):
@@ -51,7 +37,7 @@ def accounted(path, **keys):
 @pytest.fixture
 def root(tmp_path):
     """Two classes with two pictures each."""
-    make(tmp_path / "d", "rare/1.png", "rare/sub/2.png", "common/3.png", "common/4.png")
+    tiny.touch(tmp_path / "d", "rare/1.png", "rare/sub/2.png", "common/3.png", "common/4.png")
     return tmp_path / "d"
 
 
@@ -76,7 +62,7 @@ def test_a_link_that_leads_back_to_another_class_or_nowhere_adds_no_picture(root
 
 
 def test_two_links_to_one_folder_elsewhere_are_one(root, tmp_path):
-    make(tmp_path / "far", "5.png", "deep/6.png")
+    tiny.touch(tmp_path / "far", "5.png", "deep/6.png")
     for name in ("rare/b", "rare/a", "common/c"):
         (root / name).symlink_to(tmp_path / "far")
     (tmp_path / "far" / "deep" / "back").symlink_to(root)
@@ -90,7 +76,7 @@ def test_two_links_to_one_folder_elsewhere_are_one(root, tmp_path):
 
 
 def test_a_class_that_is_a_link_is_a_class_even_into_a_hidden_folder(root):
-    make(root, ".objects/new/5.png", ".objects/new/6.png")
+    tiny.touch(root, ".objects/new/5.png", ".objects/new/6.png")
     (root / "new").symlink_to(".objects/new")
     tree = walk.tree(root)
     assert tree.pictures == ["common/3.png", "common/4.png", "new/5.png", "new/6.png", *PICTURES[2:]]
@@ -98,7 +84,7 @@ def test_a_class_that_is_a_link_is_a_class_even_into_a_hidden_folder(root):
 
 
 def test_links_to_files_are_followed_once(root, tmp_path):
-    make(tmp_path, "far/7.png", "d/.blobs/8.png")
+    tiny.touch(tmp_path, "far/7.png", "d/.blobs/8.png")
     links = {"rare/7.png": tmp_path / "far/7.png", "rare/again.png": tmp_path / "far/7.png", "rare/8.png": "../.blobs/8.png",
              "common/one.png": "../rare/1.png", "rare/gone.png": "nowhere.png", "rare/null.png": "/dev/null"}  # fmt: skip
     for name, target in links.items():
@@ -121,7 +107,7 @@ def test_links_to_files_are_followed_once(root, tmp_path):
 ])  # fmt: skip
 @pytest.mark.parametrize("where", ["", "rare/", "rare/sub/"])
 def test_leftovers_of_systems_and_tools_are_ignored_at_every_level(root, where, name):
-    make(root, where + name)
+    tiny.touch(root, where + name)
     tree = walk.tree(root)
     assert tree.pictures == PICTURES and set(tree.ignored) == {where + name} and not tree.left_out
     assert tree.ignored[where + name] in (walk.HIDDEN, walk.LEFTOVER)
@@ -129,7 +115,7 @@ def test_leftovers_of_systems_and_tools_are_ignored_at_every_level(root, where, 
 
 
 def test_a_folder_of_results_is_no_class(root):
-    make(root, "outputs/.store/generate-1/images/1.png", "outputs/run/config.yaml", "outputs/run/2.png")
+    tiny.touch(root, "outputs/.store/generate-1/images/1.png", "outputs/run/config.yaml", "outputs/run/2.png")
     tree = walk.tree(root)
     assert tree.pictures == PICTURES and set(tree.ignored.values()) == {walk.RESULTS} and len(tree.ignored) == 3
 
@@ -146,7 +132,7 @@ def test_a_folder_that_cannot_be_opened_is_told():
     place = Path(tempfile.mkdtemp())
     try:
         place.chmod(0o755)
-        make(place, "rare/1.png", "closed/2.png", "rare/closed/3.png")
+        tiny.touch(place, "rare/1.png", "closed/2.png", "rare/closed/3.png")
         for name in ("closed", "rare/closed"):
             (place / name).chmod(0)
         before = os.geteuid()
@@ -193,21 +179,21 @@ def test_a_text_is_no_picture(root, text):
 
 
 def test_a_picture_that_cannot_be_opened_is_left_out_aloud(root):
-    make(root, "rare/a.HEIC", "common/b.svg", "rare/c.dcm")
+    tiny.touch(root, "rare/a.HEIC", "common/b.svg", "rare/c.dcm")
     tree = walk.tree(root)
     assert set(tree.left_out) == {"rare/a.HEIC", "common/b.svg"} and set(tree.ignored) == {"rare/c.dcm"}
     assert "2 files are pictures in a format that cannot be opened" in tree.suspicions[0].text
 
 
 def test_a_class_without_pictures_is_refused_with_what_it_holds(root):
-    make(root, "scans/1.dcm", "scans/2.dcm")
+    tiny.touch(root, "scans/1.dcm", "scans/2.dcm")
     with pytest.raises(UserError, match=r"without images: scans \(its 2 files: no picture by its suffix \(\.dcm\)\)"):
         read(root)
     assert accounted(root, classes=["rare", "common"]).ignored == {"no picture by its suffix": 2}
 
 
 def test_a_picture_beside_the_class_folders_is_left_out_for_want_of_a_label(root):
-    make(root, "lone.png")
+    tiny.touch(root, "lone.png")
     _, frame = read(root, group="([0-9]|lone)")
     assert frame.set_index("path")["label"].to_dict() == {
         **{name: name.partition("/")[0] for name in PICTURES},
@@ -222,12 +208,6 @@ def test_a_picture_beside_the_class_folders_is_left_out_for_want_of_a_label(root
 # --- the account
 
 
-def count(root):
-    """Files below a folder, a link to a folder as one: os.walk does not follow them."""
-    return sum(len(names) + sum(os.path.islink(os.path.join(parent, sub)) for sub in subs)
-               for parent, subs, names in os.walk(root))  # fmt: skip
-
-
 NODES = st.sampled_from(["file", "file", "file", "text", "hidden", "system", "bare", "folder", "folder", "link", "loop",
                          "odd", "fifo", "hidden folder", "system folder", "file link", "table", "heic"])  # fmt: skip
 
@@ -236,14 +216,14 @@ def grow(root, nodes):
     """A tree: each node lies in a folder made before it."""
     folders, made = [root / "rare", root / "common"], []
     for folder in folders:
-        make(folder, "first.png")
+        tiny.touch(folder, "first.png")
     for number, (kind, where) in enumerate(nodes):
         folder = folders[where % len(folders)]
         names = {"file": f"{number}.png", "text": f"{number}.txt", "hidden": f".{number}.png", "bare": str(number),
                  "heic": "a.heic", "system": "Thumbs.db", "table": f"{number}.csv",
                  "odd": os.fsdecode(b"\xe9%d.png" % number)}  # fmt: skip
         if kind in names:
-            make(folder, names[kind])
+            tiny.touch(folder, names[kind])
             made.append(folder / names[kind])
         elif kind.endswith("folder"):
             new = folder / {"folder": f"f{number}", "hidden folder": f".f{number}", "system folder": "__MACOSX"}[kind]
@@ -267,7 +247,7 @@ def test_the_account_adds_up_to_what_is_on_disk(nodes):
         # a link that is followed is no file, and where it leads into a hidden folder those files are no longer there
         followed = {folder for folder in source.tree.folders.values() if os.path.islink(root / folder)}
         total = accounted(root)
-        assert total.on_disk == count(root) - len(followed) == sum(map(len, source.tree[:3]))
+        assert total.on_disk == tiny.count_files(root) - len(followed) == sum(map(len, source.tree[:3]))
         real = [os.path.realpath(root / name) for name in frame["path"]]
         assert len(set(real)) == len(real) == total.used and not total.absent
 
@@ -284,7 +264,7 @@ def test_the_account_of_a_table_adds_up_too(nodes, data):
         rows = pd.DataFrame({"file_name": [*listed, "rare/absent.png"], "label": "rare"})
         rows.to_csv(root / "metadata.csv", index=False)
         total = accounted(root)
-        assert total.on_disk == count(root) - followed and total.used == len(listed) and total.absent == 1
+        assert total.on_disk == tiny.count_files(root) - followed and total.used == len(listed) and total.absent == 1
         rows.assign(file_name="d/" + rows["file_name"]).to_csv(Path(place) / "t.csv", index=False)
         folders = {(root / name).parent.resolve() for name in listed}
         plain = sum(not os.path.isdir(entry) for folder in folders for entry in os.scandir(folder))
@@ -293,7 +273,7 @@ def test_the_account_of_a_table_adds_up_too(nodes, data):
 
 
 def test_masks_limits_and_classes_have_their_own_count(tmp_path):
-    make(tmp_path, "p/1.png", "p/2.png", "p/3.png", "m/1.png", "m/2.png", "m/9.png", "notes.txt", "far.png")
+    tiny.touch(tmp_path, "p/1.png", "p/2.png", "p/3.png", "m/1.png", "m/2.png", "m/9.png", "notes.txt", "far.png")
     (tmp_path / "t.csv").write_text(
         f"id,label\np/1,rare\np/2,rare\np/3,x\n{tmp_path}/far,rare\np/4,rare\n".replace("p/", "p/")
     )
@@ -303,96 +283,11 @@ def test_masks_limits_and_classes_have_their_own_count(tmp_path):
     found = account.take(source, frame, ["p/1.png"], ["p/4.png", "far.png"], True)
     assert found == account.Account(1, 2, 1, found.ignored, 1)
     assert found.ignored == {account.OTHER_CLASS: 2, account.BEYOND: 1, "no picture by its suffix": 1, account.TABLE: 1}
-    assert found.on_disk == count(tmp_path) == 9
+    assert found.on_disk == tiny.count_files(tmp_path) == 9
     assert (
         found.line.startswith("files on disk: 9 = 1 used + 2 masks + 1 left out + 5 ignored (")
         and "not found: 1" in found.line
     )
-
-
-# --- the whole stage
-
-
-def picture(file, seed):
-    values = np.random.default_rng(seed).integers(0, 255, (8, 8, 3), np.uint8)
-    Image.fromarray(values).resize((48, 48)).save(file)
-
-
-@pytest.fixture
-def photographs(tmp_path):
-    """30 common and 12 rare pictures, one of them under a name that is not UTF-8."""
-    for number in range(42):
-        folder = tmp_path / "d" / ("rare" if number < 12 else "common")
-        folder.mkdir(parents=True, exist_ok=True)
-        picture(folder / f"{number:03}.png", number)
-    os.rename(os.fsencode(tmp_path / "d/common/020.png"), os.fsencode(tmp_path / "d/common") + b"/caf\xe9.png")
-    return tmp_path / "d"
-
-
-def run(folder, **keys):
-    consent = {"licence": "CC0", "scope": ["research"]}
-    tree = {"path": str(folder), "rare_class": "rare", "prompts": "generic", "consent": consent} | keys
-    return parse({"name": "run", "outputs": str(folder.parent / "out"), "resolution": 32, "folds": 1, "dataset": tree})
-
-
-def test_prepare_prints_and_keeps_the_account(photographs, capsys):
-    make(photographs, "rare/Thumbs.db", "rare/notes.txt", "common/.hidden.png")
-    (photographs / "rare" / "broken.png").write_text("no picture")
-    (photographs / "rare" / "all").symlink_to("..")
-    out = prepare_dataset(run(photographs))
-    summary = json.loads((out / "summary.json").read_text())
-    assert summary["files"] | {"rules": None} == {"on_disk": 47, "used": 41, "mask": 0, "left_out": 2, "ignored": 4,
-                                                  "rules": None, "absent": 0}  # fmt: skip
-    assert sum(summary["files"]["rules"].values()) == 4 and count(photographs) == 47
-    assert "files on disk: 47 = 41 used + 0 masks + 2 left out + 4 ignored" in capsys.readouterr().out
-    excluded = pd.read_csv(out / "excluded.csv").set_index("path")["reason"]
-    assert excluded["common/caf\\xe9.png"] == "name is not UTF-8 (rename the file or its folder)"
-    assert excluded["rare/broken.png"].startswith("unreadable") and len(excluded) == 2
-    assert summary["suspicions"][0]["kind"] == "name is not UTF-8"
-    assert len(pd.read_parquet(out / "records.parquet")) == 41
-
-
-def test_a_class_whose_folder_is_not_utf8_is_named(photographs):
-    os.rename(os.fsencode(photographs / "common"), os.fsencode(photographs) + b"/s\xe9rie")
-    with pytest.raises(UserError, match=r"without images: s\\xe9rie \(its 30 files: name is not UTF-8"):
-        prepare_dataset(run(photographs))
-
-
-def test_a_data_set_below_a_folder_that_is_not_utf8_is_prepared(photographs, monkeypatch):
-    odd = os.fsencode(photographs.parent) + b"/m\xe9dical"
-    os.rename(os.fsencode(photographs), odd)
-    monkeypatch.chdir(odd)
-    config = run(Path("../d")).model_copy(update={"outputs": "out"})
-    config = config.model_copy(update={"dataset": config.dataset.model_copy(update={"path": "."})})
-    assert len(pd.read_parquet(prepare_dataset(config) / "records.parquet")) == 41
-
-
-def test_consent_is_asked_by_the_table_for_files_under_another_spelling(photographs):
-    from synthimg.data import consent
-
-    names = [name.replace("/", "\\") for name in walk.tree(photographs).pictures]
-    rows = pd.DataFrame({"file_name": names, "label": [name.partition("\\")[0] for name in names], "uses": "research"})
-    rows.to_csv(photographs / "metadata.csv", index=False)
-    config = run(photographs, consent={"scope_column": "uses"})
-    paths = pd.read_parquet(prepare_dataset(config) / "records.parquet")["path"]
-    assert len(paths) == 41 and all("/" in path for path in paths)
-    consent.recheck(config.dataset, paths)
-    rows.loc[3, "uses"] = ""
-    rows.to_csv(photographs / "metadata.csv", index=False)
-    with pytest.raises(UserError, match=r"1 of the 41 images .* consent: none \(metadata\.csv row 4\)"):
-        consent.recheck(config.dataset, paths)
-
-
-def test_every_path_of_a_configuration_knows_the_home_folder(photographs, monkeypatch, tmp_path):
-    monkeypatch.setenv("HOME", str(tmp_path))
-    shutil.copy(captions.find("generic"), tmp_path / "words.yaml")
-    config = run(photographs, path="~/d", prompts="~/words.yaml").model_copy(update={"outputs": "~/here"})
-    assert prepare_dataset(config) == tmp_path / "here" / "run" / "dataset"
-    tiny.sd15(tmp_path / "model")
-    assert base.find("~/model") == tmp_path / "model"
-    with pytest.raises(UserError, match=f"{tmp_path}/weights.pth does not exist"):
-        backbone.inception_weights("~/weights.pth")
-    assert files.expanded("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
 
 
 def test_a_class_may_be_called_as_the_home_folder_is(tmp_path):

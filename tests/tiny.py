@@ -148,6 +148,19 @@ def photographs(folder: Path, rare: int = 30, common: int = 60, side: int = 64) 
     return folder
 
 
+def touch(root: Path, *names: str) -> None:
+    """Empty files, with the folders in which they lie."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def count_files(root: Path) -> int:
+    """Files below a folder, a link to a folder as one: os.walk does not follow them."""
+    return sum(len(names) + sum(os.path.islink(os.path.join(parent, sub)) for sub in subs)
+               for parent, subs, names in os.walk(root))  # fmt: skip
+
+
 def settings(data: Path, outputs: Path, base: Path | str, **changes: Any) -> dict[str, Any]:
     """A configuration tree for a run of seconds; `changes` replace whole sections or top-level keys."""
     tree: dict[str, Any] = {
